@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from loop_runner.api.auditing import audit
     from loop_runner.api.checked_task import Submission, Task, data
     from loop_runner.api.controls import Placed
+    from loop_runner.api.detached import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
-    from loop_runner.api.starting import Launcher, LocalLauncher, list_runs, start
     from loop_runner.api.stream import stream
     from loop_runner.api.typed_events import Event
     from loop_runner.api.views import RunView, Status
@@ -70,7 +70,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "api.auditing": "audit",
     "api.controls": "Placed",
-    "api.starting": "Launcher LocalLauncher list_runs start",
+    "api.detached": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
     "api.makers": "agreement all_of any_of citations command contains human judge python regex schema stable",

@@ -25,7 +25,7 @@ _COMMANDS = {
     "reject": ("steer", "Reject it, with a reason for the next pass."),
     "status": ("run_list", "Show the state of a run, or of every run here."),
     "runs": ("run_list", "List the runs in a folder, the newest first."),
-    "watch": ("watching", "Show all runs, or one run, on the whole terminal."),
+    "watch": ("watch_command", "Show all runs, or one run, on the whole terminal."),
     "clean": ("run_list", "Remove old run folders; asks first."),
     "log": ("look", "Print the story of a run, pass by pass."),
     "verify": ("verify", "Run the verifiers of a finished run again, on any machine."),
