@@ -14,7 +14,7 @@ from loop_runner import ConfigError
 from loop_runner.cli import output
 
 if TYPE_CHECKING:
-    from loop_runner.runs.settings import Settings, Value
+    from loop_runner.runs.preferences import Settings, Value
 
 # Commands that work when the settings do not: they say what is wrong with them.
 _WITHOUT = frozenset({"config", "doctor", "help", "docs", "completion", "models"})
@@ -22,7 +22,7 @@ _WITHOUT = frozenset({"config", "doctor", "help", "docs", "completion", "models"
 
 def settings() -> Settings:
     """The settings that hold in the current folder."""
-    from loop_runner.runs import settings as all_settings
+    from loop_runner.runs import preferences as all_settings
 
     return all_settings.read(os.environ, Path.cwd())
 
@@ -74,6 +74,13 @@ def sub_model() -> str | None:
     return (found.get("sub_model") or found.get("model")) if found else None
 
 
+def run_names() -> list[str]:
+    """The names of the runs here, the newest first."""
+    from loop_runner.runs.folders import all_runs
+
+    return [run.name for run in all_runs()]
+
+
 def project_targets() -> tuple[Any, ...]:
     """The targets of notifications that the project's own file names and the user agreed to."""
     found = settings() if _exist() else None
@@ -123,7 +130,7 @@ def trust(file: Path | None) -> None:
     \b
     Example:  loop-runner config trust
     """
-    from loop_runner.runs import settings as all_settings
+    from loop_runner.runs import preferences as all_settings
 
     found = file or all_settings.project_file(Path.cwd(), os.environ)
     if found is None:
