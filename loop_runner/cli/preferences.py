@@ -59,8 +59,10 @@ def with_settings(task: lr.Task, flags: dict[str, Any]) -> lr.Task:
     found = settings()
     for name, ignored in found.ignored.items():
         output.note(f"note: {ignored.origin}: `{name}` is ignored: {ignored.ignored}")
-    if found.get("display") == "quiet":
+    if (display := found.get("display")) == "quiet":
         flags["quiet"] = True
+    elif display and flags.get("display") == "auto":
+        flags["display"] = display
     checked = task.checked
     if checked.is_agent or checked.model is not None:
         return task
