@@ -126,6 +126,8 @@ HOOK_STARTS_AT_ONCE = ("__init__", "loop_runner.agents.stop")  # without the res
 
 # Modules of one name in several folders: each row is one matter, seen from these folders.
 SAME_NAME = {
+    "estimate": {"audit", "runs"},
+    "preferences": {"cli", "runs"},
     "audit": {"cli", "kernel/inside"},
     "bisect": {"cli", "runs"},
     "compare": {"cli", "runs"},

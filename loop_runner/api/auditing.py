@@ -150,6 +150,7 @@ def audit(
     on_event: OnEvent = None,
     stop: Stop | None = None,
     settings: Settings = (),
+    notify: Sequence[Any] = (),
     **keys: Any,
 ) -> AuditResult:
     """Judge the files at ``paths`` by ``rules``: a rules file, or its rules as mappings.
@@ -172,7 +173,7 @@ def audit(
 
     def work(stop: Stop) -> AuditResult:
         def context(_: Path) -> AbstractContextManager[RunContext]:
-            return nullcontext(RunContext(os.environ, listeners, stop))
+            return nullcontext(RunContext(os.environ, listeners, stop, notify=tuple(notify)))
 
         return AuditResult(
             audits.run(

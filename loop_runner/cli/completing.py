@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+import loop_runner as lr
 from loop_runner.cli import output
-from loop_runner.errors import LoopRunnerError
 
 _VARIABLE = "_LOOP_RUNNER_COMPLETE"
 _FILES = {"bash": "~/.bashrc", "zsh": "~/.zshrc", "fish": "~/.config/fish/completions/loop-runner.fish"}
@@ -44,12 +43,11 @@ class _RunName(click.types.StringParamType):
     ) -> list[CompletionItem]:
         """The runs whose names begin so, the newest first, and folders."""
         from loop_runner.cli import preferences
-        from loop_runner.runs.folders import all_runs
 
         found: list[CompletionItem] = []
-        with suppress(LoopRunnerError, OSError):
+        with suppress(lr.LoopRunnerError, OSError):
             preferences.apply([str(ctx.info_name)])
-            found = [CompletionItem(run.name) for run in all_runs() if run.name.startswith(incomplete)]
+            found = [CompletionItem(name) for name in preferences.run_names() if name.startswith(incomplete)]
         return found if found and "/" not in incomplete else [CompletionItem(incomplete, type="dir")]
 
 
@@ -64,19 +62,14 @@ class _ModelId(click.types.StringParamType):
 
 
 def _models() -> list[str]:
-    from loop_runner.model import catalog
-    from loop_runner.model.providers import fetch
-
     found: dict[str, None] = {}
-    with suppress(LoopRunnerError, OSError):
-        known = catalog.load()
-        for name in known.fetchable:
-            if fetch.is_fetched(name, fetch.models_dir(os.environ)):
-                found[f"local:{name}"] = None
-        for provider in known.providers.values():
-            names = (provider.root, provider.sub)
-            found |= {f"{provider.name}:{name}": None for name in names if name and provider.name != "local"}
-            found |= {f"{provider.name}:": None} if not provider.root else {}
+    with suppress(lr.LoopRunnerError, OSError):
+        found |= {f"local:{entry.name}": None for entry in lr.installed.local_models() if entry.is_fetched}
+        for provider in lr.installed.providers():
+            if provider.name != "local":
+                names = (provider.root, provider.sub)
+                found |= {f"{provider.name}:{name}": None for name in names if name}
+                found |= {} if provider.root else {f"{provider.name}:": None}
     return list(found)
 
 

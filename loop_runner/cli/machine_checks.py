@@ -67,9 +67,9 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
 
 
 def _settings(env: Mapping[str, str]) -> Check:
-    from loop_runner.runs import notify, settings
+    from loop_runner.runs import notify, preferences
 
-    found = settings.read(env, Path.cwd())
+    found = preferences.read(env, Path.cwd())
     files = [
         str(path) for path in (found.user_file, found.project_file) if path is not None and path.is_file()
     ]

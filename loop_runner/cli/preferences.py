@@ -14,7 +14,7 @@ from loop_runner import ConfigError
 from loop_runner.cli import output
 
 if TYPE_CHECKING:
-    from loop_runner.runs.settings import Settings, Value
+    from loop_runner.runs.preferences import Settings, Value
 
 # Commands that work when the settings do not: they say what is wrong with them.
 _WITHOUT = frozenset({"config", "doctor", "help", "docs", "completion", "models"})
@@ -22,7 +22,7 @@ _WITHOUT = frozenset({"config", "doctor", "help", "docs", "completion", "models"
 
 def settings() -> Settings:
     """The settings that hold in the current folder."""
-    from loop_runner.runs import settings as all_settings
+    from loop_runner.runs import preferences as all_settings
 
     return all_settings.read(os.environ, Path.cwd())
 
@@ -59,8 +59,10 @@ def with_settings(task: lr.Task, flags: dict[str, Any]) -> lr.Task:
     result = settings()
     for name, ignored in result.ignored.items():
         output.note(f"note: {ignored.origin}: `{name}` is ignored: {ignored.ignored}")
-    if result.get("display") == "quiet":
+    if (display := result.get("display")) == "quiet":
         flags["quiet"] = True
+    elif display and flags.get("display") == "auto":
+        flags["display"] = display
     checked = task.checked
     if checked.is_agent or checked.model is not None:
         return task
@@ -72,6 +74,13 @@ def sub_model() -> str | None:
     """The model for questions that the settings name: the sub-model, else the model."""
     result = settings() if _exist() else None
     return (result.get("sub_model") or result.get("model")) if result else None
+
+
+def run_names() -> list[str]:
+    """The names of the runs here, the newest first."""
+    from loop_runner.runs.folders import all_runs
+
+    return [run.name for run in all_runs()]
 
 
 def project_targets() -> tuple[Any, ...]:
@@ -123,7 +132,7 @@ def trust(file: Path | None) -> None:
     \b
     Example:  loop-runner config trust
     """
-    from loop_runner.runs import settings as all_settings
+    from loop_runner.runs import preferences as all_settings
 
     result = file or all_settings.project_file(Path.cwd(), os.environ)
     if result is None:

@@ -28,7 +28,7 @@ from loop_runner.model.client import ModelClient, Setting
 from loop_runner.model.limiter import Retry
 from loop_runner.model.switchboard import Switchboard
 from loop_runner.records import Checkpoint, ChildRecord, Inputs, Outcome
-from loop_runner.runs import now, watching
+from loop_runner.runs import now, watchers
 from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
@@ -104,7 +104,7 @@ def run_in(
             unmet=workspace.journal.calls(),
             dropped=workspace.history.dropped(),
             clock=clock,
-            shared=watching.daily_limit(context.env),
+            shared=watchers.daily_limit(context.env),
         )
         replay_parts = ReplayParts(None, ledger, StopHook, lambda _number, files: files, clock=clock)
     ledger = replay_parts.ledger

@@ -12,7 +12,7 @@ from loop_runner.agents import agent_runs
 from loop_runner.records import (
     Inputs,
 )
-from loop_runner.runs import origin, preflight, watching
+from loop_runner.runs import origin, preflight, watchers
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
     session_file,
@@ -80,7 +80,7 @@ def _checked(
         templates_of(task)
     with faults.collecting():
         preflight.tools(task, env)
-        watching.check(task, env)
+        watchers.check(task, env)
     faults.refuse()
     return settled, taken, gates, fetched
 

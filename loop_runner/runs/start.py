@@ -24,7 +24,7 @@ from loop_runner.records import (
     Inputs,
     Outcome,
 )
-from loop_runner.runs import fork, preflight, trust, watching
+from loop_runner.runs import fork, preflight, trust, watchers
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
@@ -171,7 +171,7 @@ def _run(
     kernel: Kernel | None = None,
 ) -> Outcome:
     """Run to one of the ends; a prompt that the operator changes is taken up with all parts anew."""
-    with watching.watched(task, folder, context, workspace.history) as around:
+    with watchers.watched(task, folder, context, workspace.history) as around:
         ended = run_in(workspace, task, texts, around, folder, gates=gates, kernel=kernel)
         while isinstance(ended, NewPrompt):
             is_own = trust.is_marked(workspace.history, context.env)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from loop_runner.cli import main_group
 from loop_runner.errors import ConfigError
-from loop_runner.runs import settings
+from loop_runner.runs import preferences
 from tests.support.commands import loop_runner
 from tests.support.tasks import ready, write_task
 
@@ -36,7 +36,7 @@ def shared(place, text):
 
 
 def settings_at(place):
-    return settings.read(os.environ, place[1])
+    return preferences.read(os.environ, place[1])
 
 
 def test_a_project_wins_over_the_user_where_it_may(place):
@@ -56,8 +56,8 @@ def test_a_project_wins_over_the_user_where_it_may(place):
 def test_a_folder_below_has_the_projects_settings_and_one_above_has_not(place):
     shared(place, 'model = "openai:c"\n')
     (place[1] / "a" / "b").mkdir(parents=True)
-    assert settings.read(os.environ, place[1] / "a" / "b").get("model") == "openai:c"
-    assert settings.read(os.environ, place[1].parent).get("model") is None
+    assert preferences.read(os.environ, place[1] / "a" / "b").get("model") == "openai:c"
+    assert preferences.read(os.environ, place[1].parent).get("model") is None
 
 
 def test_the_search_ends_at_the_top_of_the_repository(place):
@@ -86,13 +86,13 @@ def test_a_projects_file_starts_no_program_and_sends_no_data_without_consent(pla
     (name,) = settings_at(place).ignored
     assert settings_at(place).values == {}
     assert "loop-runner config trust" in settings_at(place).ignored[name].ignored
-    settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
+    preferences.trust_project(place[1] / ".loop-runner.toml", os.environ)
     assert settings_at(place).values.keys() == {name}
 
 
 def test_consent_is_for_the_file_as_it_is(place):
     shared(place, 'notify = [{command = ["true"]}]\n')
-    settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
+    preferences.trust_project(place[1] / ".loop-runner.toml", os.environ)
     shared(place, 'notify = [{command = ["false"]}]\n')
     assert settings_at(place).values == {}
 
@@ -106,7 +106,7 @@ def test_a_link_out_of_the_project_is_no_folder_inside_it(place):
 def test_a_limit_on_spending_is_the_users_alone_even_with_consent(place):
     own(place, "spend = {usd_per_day = 5}\n")
     shared(place, "[spend]\nusd_per_day = 500\n")
-    settings.trust_project(place[1] / ".loop-runner.toml", os.environ)
+    preferences.trust_project(place[1] / ".loop-runner.toml", os.environ)
     assert settings_at(place).get("spend.usd_per_day") == 5.0
     assert settings_at(place).ignored.keys() == {"spend.usd_per_day"}
 
@@ -190,7 +190,7 @@ def test_a_run_uses_the_settings_and_sends_its_end(place):
         f"notify = [{{command = ['python3', '-c', {json.dumps(code)}]}}]\nspend = {{usd_per_day = 5}}\n",
     )
     shared(place, 'model = "script:script.yaml"\nruns = "my-runs"\n')
-    settings.trust_project(project / ".loop-runner.toml", os.environ)
+    preferences.trust_project(project / ".loop-runner.toml", os.environ)
     env = {name: os.environ[name] for name in ("LOOP_RUNNER_CONFIG", "LOOP_RUNNER_STATE")}
     done = loop_runner("run", "task.yaml", "-q", cwd=project, env=env)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from loop_runner.events import Event
 from loop_runner.runs import span_names as names
-from loop_runner.runs import tracing, watching
+from loop_runner.runs import tracing, watchers
 from loop_runner.runs.context import RunContext
 
 pytest.importorskip("opentelemetry.sdk", reason="the OpenTelemetry SDK is not installed (extra `otel`)")
@@ -162,5 +162,5 @@ def test_a_missing_extra_is_a_notice_and_no_error(monkeypatch):
     monkeypatch.setattr(tracing, "missing", lambda: "the extra is not installed")
     heard: list[Event] = []
     context = RunContext({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, (heard.append,))
-    assert watching._spans(context) is None
+    assert watchers._spans(context) is None
     assert "the extra is not installed" in heard[0].text

@@ -15,7 +15,7 @@ from loop_runner.errors import ConfigError
 from loop_runner.events import Event, Listener
 from loop_runner.model import prices
 from loop_runner.records import Usage
-from loop_runner.runs import notify, now, settings, trust
+from loop_runner.runs import notify, now, preferences, trust
 from loop_runner.runs.context import RunContext
 from loop_runner.runs.rolling import DailyLimit
 from loop_runner.task.config import Task
@@ -34,7 +34,7 @@ def check(task: Task, env: Mapping[str, str]) -> None:
             why="nobody would be notified",
             hint=f"export {absent[0]}=..., or remove the target",
         )
-    own = settings.of_user(env)
+    own = preferences.of_user(env)
     if own.get("spend.usd_per_day") is not None:
         _refuse_unpriced(task)
 
@@ -52,7 +52,7 @@ def _refuse_unpriced(task: Task) -> None:
 
 def daily_limit(env: Mapping[str, str]) -> DailyLimit | None:
     """The limit that the user set for all runs; None without one."""
-    usd = settings.of_user(env).get("spend.usd_per_day")
+    usd = preferences.of_user(env).get("spend.usd_per_day")
     return None if usd is None else DailyLimit(trust.state_folder(env), usd)
 
 
@@ -63,7 +63,7 @@ def watched(task: Task, folder: Path, context: RunContext, history: History) -> 
     A run whose last process ended without a word is reported as crashed.
     """
     listeners: list[Listener] = []
-    own = settings.of_user(context.env).get("notify", ())
+    own = preferences.of_user(context.env).get("notify", ())
     if targets := tuple(dict.fromkeys((*notify.parsed(task.notify), *own, *context.notify))):
         notifier = notify.Notifier(str(folder), targets, context.env)
         listeners.append(notifier)
