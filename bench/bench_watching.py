@@ -47,9 +47,9 @@ def _status(folder: Path) -> None:
         (f"status of {_RUNS} runs", ""),
     ):
         began = time.perf_counter()
-        found = lr.list_runs(folder / "runs")
+        result = lr.list_runs(folder / "runs")
         seconds = time.perf_counter() - began
-        assert {status.state for status in found} == {"verified"}
+        assert {status.state for status in result} == {"verified"}
         report(what, seconds * 1000, target=target or f"< {_TARGET_S * 1000:.0f} ms, the second one")
 
 

@@ -291,7 +291,7 @@ def as_overrides(settings: Settings) -> list[tuple[str, Any]]:
             hint='for example settings={"budget.passes": 3}',
         )
     given = settings.items() if isinstance(settings, Mapping) else settings
-    pairs = (config.parse_override(each) if isinstance(each, str) else each for each in given)
+    pairs = (config.parse_override(item) if isinstance(item, str) else item for item in given)
     return [(key.replace("__", "."), _plain(value)) for key, value in pairs]
 
 

@@ -133,12 +133,12 @@ class Looking:
         _require_trust(self.folder, (), command=command, is_trusted=trust)
         place = None if to is None else with_room(Path(to))
         inputs_folder = None if inputs_dir is None else Path(inputs_dir)
-        found = replay.replay(
+        result = replay.replay(
             self.folder, to=place, asks_gates=asks_gates, inputs_folder=inputs_folder, env=os.environ
         )
         if place is not None:
             _mark(place)
-        return found
+        return result
 
     def bisect(
         self,

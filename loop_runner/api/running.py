@@ -290,29 +290,29 @@ def _working(
     do: Callable[[RunContext], Result],
     folder: Path,
     on_event: OnEvent,
-    asked: Sequence[str],
+    requested: Sequence[str],
     stop: Stop | None,
     notify: Sequence[Any] = (),
 ) -> Work[Result]:
     """``do`` at work with its listeners. An error that ends it names the run folder in ``run``."""
     shown = listening(on_event)
-    asked = [asked] if isinstance(asked, str) else asked
+    requested = [requested] if isinstance(requested, str) else requested
     if not isinstance(stop, Stop | None):
         raise ConfigError(
             f"stop is an lr.Stop(), not {stop!r:.80}",
             why="another object could not stop the run",
             hint="stop = lr.Stop(); lr.run(task, stop=stop); stop.ask()",
         )
-    told = tuple(reporters.load(name, partial(_note, shown)) for name in asked)
+    notified = tuple(reporters.load(name, partial(_note, shown)) for name in requested)
 
     def work(stop: Stop) -> Result:
         try:
-            return do(RunContext(os.environ, (*shown, *told), stop, notify=tuple(notify)))
+            return do(RunContext(os.environ, (*shown, *notified), stop, notify=tuple(notify)))
         except LoopRunnerError as error:
             error.run = folder.absolute()
             raise
         finally:
-            for reporter in told:
+            for reporter in notified:
                 reporter.close()
 
     stop = stop or Stop()
@@ -328,24 +328,24 @@ def _note(listeners: Sequence[Listener], text: str) -> None:
 def _not_begun(folder: Path, changed: Sequence[tuple[str, Any]]) -> config.Task | None:
     """The task file of a run without a committed turn, as it is now: the run can start over with it."""
     with History(folder) as history:
-        found = origin.of_run(folder, history.read)
-        if found is None or has_begun(history):
+        result = origin.of_run(folder, history.read)
+        if result is None or has_begun(history):
             return None
-    return config.read_task(found.file, (*found.overrides, *changed))
+    return config.read_task(result.file, (*result.overrides, *changed))
 
 
 def _look_at_task_file(folder: Path, listeners: Sequence[Listener], *, retask: bool) -> None:
     """Take the task file of a run as it is now, or say that it has changed."""
     if retask:
         changed = forking.retask(folder)
-        said = f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed"
-        _note(listeners, said)
+        shown = f"the task has changed: {', '.join(changed)}" if changed else "the task has not changed"
+        _note(listeners, shown)
         return
     with History(folder) as history:
-        found = origin.of_run(folder, history.read)
-    if found is not None and found.has_changed():
+        result = origin.of_run(folder, history.read)
+    if result is not None and result.has_changed():
         kept = "has changed since the run began, and the run keeps the old task"
-        _note(listeners, f"{found.file} {kept}; `retask` takes the new one")
+        _note(listeners, f"{result.file} {kept}; `retask` takes the new one")
 
 
 @contextmanager

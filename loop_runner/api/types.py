@@ -107,9 +107,9 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this modu
 
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"loop_runner.{_HOME[name]}"), name)
-        globals()[name] = found
-        return found
+        result = getattr(import_module(f"loop_runner.{_HOME[name]}"), name)
+        globals()[name] = result
+        return result
 
 
 def __dir__() -> list[str]:

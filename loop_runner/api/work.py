@@ -91,7 +91,7 @@ class Work(Generic[T]):
         return self._future.result()
 
     def _work(self) -> None:
-        keep_current_folder()  # the caller may change its own while the run goes on, and paths are relative
+        keep_current_folder()  # the caller may change its own while the run continues, and paths are relative
         try:
             result = self._do(self._stop)
         except Interrupted:

@@ -39,28 +39,28 @@ def of_audit(
     context = {text.name: content(text).decode("utf-8", "replace") for text in texts.texts}
     searched = questions.find(planned.body, context)
     known = planned.beginning(*([runs_folder] if runs_folder else [Path("runs")])).files.get("known.json")
-    asked = _asked(planned.body, searched, json.loads(known) if known else {}, context)
-    rows = _rows(asked, judge, prices.with_rates(planned.settled.prices))
-    paid = len({key for _, key in searched["groups"]}) - len(asked)
+    requested = _questions_of(planned.body, searched, json.loads(known) if known else {}, context)
+    rows = _rows(requested, judge, prices.with_rates(planned.settled.prices))
+    paid = len({key for _, key in searched["groups"]}) - len(requested)
     limits = f"{plural(paid, 'question')} answered by earlier audits" if paid else "every question is new"
     return Estimate(len(texts.texts), texts.total_bytes, len(texts.skipped), "audit", rows, limits)
 
 
-def _asked(
+def _questions_of(
     body: Mapping[str, Any], searched: Mapping[str, Any], known: Mapping[str, Any], context: Mapping[str, str]
 ) -> dict[str, int]:
     """The characters of each question that is not answered yet, by its key."""
     names = list(context)
-    asked: dict[str, int] = {}
+    requested: dict[str, int] = {}
     for group, key in searched["groups"]:
-        if key not in known and key not in asked:
+        if key not in known and key not in requested:
             name = names[group[1]]
-            asked[key] = len(questions.question(body, group, name, context[name]))
-    return asked
+            requested[key] = len(questions.question(body, group, name, context[name]))
+    return requested
 
 
-def _rows(asked: Mapping[str, int], model: str, price: Any) -> tuple[Row, ...]:
-    if not asked:
+def _rows(requested: Mapping[str, int], model: str, price: Any) -> tuple[Row, ...]:
+    if not requested:
         return ()
-    tokens = math.ceil(sum(asked.values()) / len(asked) / CHARS_PER_TOKEN)
-    return (row("questions", model, len(asked), tokens, _REPLY_TOKENS, price),)
+    tokens = math.ceil(sum(requested.values()) / len(requested) / CHARS_PER_TOKEN)
+    return (row("questions", model, len(requested), tokens, _REPLY_TOKENS, price),)

@@ -72,8 +72,8 @@ def bisect(run_name: str, command: tuple[str, ...], first_good: bool, timeout_s:
 
 
 def _step_line(step: types.Step) -> str:
-    said = text.one_line(step.output.strip().rpartition("\n")[2], 80)
-    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({said})" if said else "")
+    shown = text.one_line(step.output.strip().rpartition("\n")[2], 80)
+    return f"pass {step.pass_number}: {step.judgement}" + (f"  ({shown})" if shown else "")
 
 
 def _result(result: types.SearchResult, wanted: str, folder: Path) -> str:

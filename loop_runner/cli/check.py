@@ -27,26 +27,26 @@ def check(task_file: Path, paths: tuple[str, ...], settings: tuple[str, ...], **
     Example:  loop-runner check examples/first-rejection/task.yaml
     """
     given = task_overrides(paths, settings, flags)
-    found = lr.Task.from_file(task_file, settings=given).check()
+    result = lr.Task.from_file(task_file, settings=given).check()
     step = shell("loop-runner", "run", task_file, *_as_given(paths, settings, flags))
     if flags["as_json"]:
         output.write_json(
             {
                 "task_file": str(task_file),
                 "ok": True,
-                "model": found.model,
-                "sub_model": found.sub_model,
-                "texts": found.texts,
-                "bytes": found.bytes,
-                "verifiers": list(found.verifiers),
+                "model": result.model,
+                "sub_model": result.sub_model,
+                "texts": result.texts,
+                "bytes": result.bytes,
+                "verifiers": list(result.verifiers),
                 "next": [step],
             }
         )
         return 0
     output.write(f"{task_file}: no fault found")
-    output.write(f"  model: {found.model or 'the agent brings its own'}")
-    output.write(f"  inputs: {output.plural(found.texts, 'text')}, {output.size(found.bytes)}")
-    for name in found.verifiers:
+    output.write(f"  model: {result.model or 'the agent brings its own'}")
+    output.write(f"  inputs: {output.plural(result.texts, 'text')}, {output.size(result.bytes)}")
+    for name in result.verifiers:
         output.write(f"  verifier: {name}")
     output.write(f"Next   {step}")
     return 0

@@ -44,11 +44,11 @@ class _RunName(click.types.StringParamType):
         """The runs whose names begin so, the newest first, and folders."""
         from loop_runner.cli import preferences
 
-        found: list[CompletionItem] = []
+        result: list[CompletionItem] = []
         with suppress(lr.LoopRunnerError, OSError):
             preferences.apply([str(ctx.info_name)])
-            found = [CompletionItem(name) for name in preferences.run_names() if name.startswith(incomplete)]
-        return found if found and "/" not in incomplete else [CompletionItem(incomplete, type="dir")]
+            result = [CompletionItem(name) for name in preferences.run_names() if name.startswith(incomplete)]
+        return result if result and "/" not in incomplete else [CompletionItem(incomplete, type="dir")]
 
 
 class _ModelId(click.types.StringParamType):
@@ -62,15 +62,15 @@ class _ModelId(click.types.StringParamType):
 
 
 def _models() -> list[str]:
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     with suppress(lr.LoopRunnerError, OSError):
-        found |= {f"local:{entry.name}": None for entry in lr.installed.local_models() if entry.is_fetched}
+        result |= {f"local:{entry.name}": None for entry in lr.installed.local_models() if entry.is_fetched}
         for provider in lr.installed.providers():
             if provider.name != "local":
                 names = (provider.root, provider.sub)
-                found |= {f"{provider.name}:{name}": None for name in names if name}
-                found |= {} if provider.root else {f"{provider.name}:": None}
-    return list(found)
+                result |= {f"{provider.name}:{name}": None for name in names if name}
+                result |= {} if provider.root else {f"{provider.name}:": None}
+    return list(result)
 
 
 def with_completion(command: click.Command) -> click.Command:

@@ -23,31 +23,31 @@ OPTION: Any = click.option(
 )
 
 
-def show(found: Estimate, *, as_json: bool) -> int:
+def show(result: Estimate, *, as_json: bool) -> int:
     """Print an estimate; 0 is the exit code."""
     if as_json:
         output.write_json(
-            {**asdict(found), "requests": found.requests, "usd": found.usd, "prices": prices.source()}
+            {**asdict(result), "requests": result.requests, "usd": result.usd, "prices": prices.source()}
         )
         return 0
-    for line in _lines(found):
+    for line in _lines(result):
         output.write(line)
     return 0
 
 
-def _lines(found: Estimate) -> Iterator[str]:
-    skipped = f", {found.skipped:,} left out" if found.skipped else ""
-    yield f"reads     {output.plural(found.texts, 'text')}, {output.size(found.bytes)}{skipped}"
-    yield f"session   {found.session}"
-    for row in found.rows:
+def _lines(result: Estimate) -> Iterator[str]:
+    skipped = f", {result.skipped:,} left out" if result.skipped else ""
+    yield f"reads     {output.plural(result.texts, 'text')}, {output.size(result.bytes)}{skipped}"
+    yield f"session   {result.session}"
+    for row in result.rows:
         what = f"{output.plural(row.requests, 'request')} to {text.one_line(row.model)} ({row.kind})"
         tokens = f"about {row.input_tokens:,} tokens in, {row.output_tokens:,} out"
         yield f"at least  {what}: {tokens}, {_usd(row.usd)}"
-    if not found.rows:
+    if not result.rows:
         yield "at least  no request"
-    if len(found.rows) > 1:
-        yield f"in all    {output.plural(found.requests, 'request')}, {_usd(found.usd)}"
-    yield f"at most   {found.limits}" if found.session != "audit" else f"          {found.limits}"
+    if len(result.rows) > 1:
+        yield f"in all    {output.plural(result.requests, 'request')}, {_usd(result.usd)}"
+    yield f"at most   {result.limits}" if result.session != "audit" else f"          {result.limits}"
     yield f"prices    {prices.source()}; nothing was sent"
 
 
@@ -67,7 +67,7 @@ def of_audit(paths: tuple[Path, ...], rules_file: Path, flags: dict[str, Any]) -
     from loop_runner.audit import estimate
     from loop_runner.task import config
 
-    found = estimate.of_audit(
+    result = estimate.of_audit(
         paths,
         rules_file,
         os.environ,
@@ -77,4 +77,4 @@ def of_audit(paths: tuple[Path, ...], rules_file: Path, flags: dict[str, Any]) -
         runs_folder=flags["runs"],
         settings=[config.parse_override(text) for text in flags["settings"]],
     )
-    return show(found, as_json=flags["as_json"])
+    return show(result, as_json=flags["as_json"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from loop_runner.fleet.fleet_file import Fleet
     from loop_runner.fleet.jobs import Job
     from loop_runner.fleet.states import JobState
-    from loop_runner.fleet.store import Kept, Store
+    from loop_runner.fleet.stores import Kept, Store
     from loop_runner.fleet.summary import Summary
 
 _FILE = click.argument("fleet_path", metavar="FLEET.yaml", type=click.Path(path_type=Path))
@@ -214,7 +214,7 @@ def ci(kind: str, fleet_path: Path, shards: int) -> int:
 
 def _opened(path: Path) -> tuple[Fleet, Store]:
     from loop_runner.fleet.fleet_file import read_fleet
-    from loop_runner.fleet.store import open_store
+    from loop_runner.fleet.stores import open_store
 
     result = read_fleet(path)
     store = open_store(result.store, result.folder, _cache())
@@ -273,7 +273,7 @@ def _change(path: Path, only: str, change: Callable[[JobState], JobState | None]
 def _swap(store: Store, name: str, kept: Kept | None, change: Callable[[JobState], JobState | None]) -> int:
     """Change a state, also when a worker changes it meanwhile; 1 if it was changed."""
     from loop_runner.fleet.states import JobState
-    from loop_runner.fleet.store import LostError
+    from loop_runner.fleet.stores import LostError
 
     while (new := change(kept.state if kept else JobState())) is not None:
         try:

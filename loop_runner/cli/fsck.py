@@ -36,18 +36,18 @@ def fsck(run_name: str, is_repair: bool, as_json: bool) -> int:
     Example:  loop-runner fsck runs/contract-review
     """
     run = lr.open(run_name)
-    found = run.fsck(repair=is_repair)
+    result = run.fsck(repair=is_repair)
     if as_json:
-        output.write_json(_as_json(found))
+        output.write_json(_as_json(result))
     else:
-        _show(found, run)
-    if found.different:
+        _show(result, run)
+    if result.different:
         return _DIFFERENT
-    return 0 if found.is_whole else _DAMAGED
+    return 0 if result.is_whole else _DAMAGED
 
 
-def _show(found: types.Checkup, run: lr.Run) -> None:
-    report, done, folder = found.report, found.repaired, run.folder
+def _show(result: types.Checkup, run: lr.Run) -> None:
+    report, done, folder = result.report, result.repaired, run.folder
     if report.runner is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.runner.since))
         output.write(f"a runner is active (pid {report.runner.pid}, since {since}): files that it changes")
@@ -58,24 +58,24 @@ def _show(found: types.Checkup, run: lr.Run) -> None:
         output.write(f"repaired: damaged files are in {done.aside}")
     for check in report.checks:
         output.write(f"{check.name:<16} {check.looked_at}")
-        for each in check.findings:
-            output.write(f"  {_MARKS[each.level]:<8} {each.text}")
-    for line in found.different:
+        for item in check.findings:
+            output.write(f"  {_MARKS[item.level]:<8} {item.text}")
+    for line in result.different:
         output.write(f"different        {text.one_line(line, 300)}")
-    if found.different:
+    if result.different:
         output.write(
             f"whole, but not what was proven: {folder} is at {report.newest_whole}\n"
             f"`loop-runner verify {shell(folder)}` runs the verifiers on its current content"
         )
         return
-    output.write(_verdict(found, run))
+    output.write(_verdict(result, run))
 
 
-def _verdict(found: types.Checkup, run: lr.Run) -> str:
-    report, folder = found.report, run.folder
+def _verdict(result: types.Checkup, run: lr.Run) -> str:
+    report, folder = result.report, run.folder
     if report.is_whole:
         return f"whole: {folder} is at {report.newest_whole}"
-    if not report.newest_whole and found.repaired is not None:
+    if not report.newest_whole and result.repaired is not None:
         return (
             f"damaged: {folder} has no whole checkpoint left; the files in it are as they were,\n"
             "and a new run can be started from them"
@@ -89,12 +89,12 @@ def _verdict(found: types.Checkup, run: lr.Run) -> str:
     )
 
 
-def _as_json(found: types.Checkup) -> dict[str, Any]:
-    report, done = found.report, found.repaired
+def _as_json(result: types.Checkup) -> dict[str, Any]:
+    report, done = result.report, result.repaired
     return {
         "run": str(report.folder),
         "whole": report.is_whole,
-        "different": list(found.different),
+        "different": list(result.different),
         "pid": report.runner.pid if report.runner else None,
         "newest_whole": report.newest_whole,
         "checks": [

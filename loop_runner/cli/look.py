@@ -45,7 +45,7 @@ def log(run_name: str, follow: bool, verbose: bool, as_json: bool) -> None:
     run = lr.open(run_name)
     entries = run.log()
     if as_json:
-        output.write_json({"run": str(run.folder), "commits": [_entry_as_json(one) for one in entries]})
+        output.write_json({"run": str(run.folder), "commits": [_entry_as_json(item) for item in entries]})
         return
     for entry in entries:
         indent = "  " if entry.turn else ""
@@ -126,7 +126,7 @@ def _turn_lines(data: dict[str, Any]) -> Iterator[str]:
 
 def _answer_lines(data: dict[str, Any]) -> Iterator[str | _RunnerLine]:
     yield f"{data['prompt'].rstrip()}\n"
-    not_yet = "NOT VERIFIED YET: the run is going on" if data["is_running"] else "NOT VERIFIED"
+    not_yet = "NOT VERIFIED YET: the run is active" if data["is_running"] else "NOT VERIFIED"
     yield _RunnerLine(f"{'VERIFIED' if data['is_verified'] else not_yet}\n")
     yield data["answer"].rstrip() or "(no answer yet)"
     yield ""

@@ -69,15 +69,15 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
 def _settings(env: Mapping[str, str]) -> Check:
     from loop_runner.runs import notify, preferences
 
-    found = preferences.read(env, Path.cwd())
+    result = preferences.read(env, Path.cwd())
     files = [
-        str(path) for path in (found.user_file, found.project_file) if path is not None and path.is_file()
+        str(path) for path in (result.user_file, result.project_file) if path is not None and path.is_file()
     ]
-    if absent := notify.missing(found.get("notify", ()), env):
+    if absent := notify.missing(result.get("notify", ()), env):
         return Check(
             "settings", False, f"`notify` needs {absent[0]}, which is not set", f"export {absent[0]}=..."
         )
-    hints = [f"`{name}` is ignored: {value.ignored}" for name, value in found.ignored.items()]
+    hints = [f"`{name}` is ignored: {value.ignored}" for name, value in result.ignored.items()]
     return Check("settings", None if hints else True, ", ".join(files) or "none", "\n".join(hints))
 
 
@@ -216,5 +216,5 @@ def _extras() -> Iterator[Check]:
         missing.append(extra)
     hint = f"pip install 'loop-runner[{','.join(missing)}]' for documents, local models, messages, traces"
     tools = "" if shutil.which("rg") else "; ripgrep (audits of large trees) is not found"
-    found = f"not installed: {', '.join(missing)}" if missing else "all installed"
-    yield Check("extras", None if missing else True, found + tools, hint if missing else "")
+    result = f"not installed: {', '.join(missing)}" if missing else "all installed"
+    yield Check("extras", None if missing else True, result + tools, hint if missing else "")

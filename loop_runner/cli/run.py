@@ -219,19 +219,19 @@ def resume(
     \b
     Example:  loop-runner resume runs/contract-review --passes 20
     """
-    found = lr.open(run_name)
+    result = lr.open(run_name)
     given = overrides(settings, flags)
-    if ends_pause(found):
-        output.note(f"{found.folder} was paused: the process that runs it continues")
+    if ends_pause(result):
+        output.note(f"{result.folder} was paused: the process that runs it continues")
         return 0
     if flags["detach"] and not (retask or repin or inputs_folder):
-        found.require_trust(given, trust=is_trusted)
-        lr.LocalLauncher().resume(found, settings=given)
-        return _show_detached(found.folder.absolute(), flags)
+        result.require_trust(given, trust=is_trusted)
+        lr.LocalLauncher().resume(result, settings=given)
+        return _show_detached(result.folder.absolute(), flags)
 
     def start(listening: Listening) -> lr.Result:
         return lr.resume(
-            found,
+            result,
             settings=given,
             inputs_dir=inputs_folder,
             repin=repin,
@@ -240,7 +240,7 @@ def resume(
             **listening,
         )
 
-    return work(start, flags, found.folder, given, inputs_folder)
+    return work(start, flags, result.folder, given, inputs_folder)
 
 
 def ends_pause(run: lr.Run) -> bool:

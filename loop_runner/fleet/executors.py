@@ -11,7 +11,7 @@ from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet.fleet_file import Fleet, read_fleet
 from loop_runner.fleet.jobs import Job
 from loop_runner.fleet.states import JobState
-from loop_runner.fleet.store import Store, open_store
+from loop_runner.fleet.stores import Store, open_store
 from loop_runner.fleet.worker import Ending, Worker
 
 _HINT = "local, dask-local:4 or dask://HOST:8786"

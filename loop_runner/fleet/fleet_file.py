@@ -15,7 +15,7 @@ import yaml
 
 from loop_runner import ConfigError
 from loop_runner.fleet.jobs import Job, read_jobs
-from loop_runner.fleet.store import Identity
+from loop_runner.fleet.stores import Identity
 from loop_runner.fleet.template import Template
 
 _WHY = "it says which task runs for which jobs"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.store import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
+from loop_runner.fleet.stores import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
 
 
 class FolderStore:
-    """See ``store.Store``."""
+    """See ``stores.Store``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -27,7 +27,7 @@ from typing import Any
 
 from loop_runner import EnvironmentFault
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.store import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
+from loop_runner.fleet.stores import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
 
 _TIMEOUT_S = 120.0
 _TRIES = 40  # of a change that only others' money has overtaken
@@ -51,7 +51,7 @@ def is_bare(path: Path) -> bool:
 
 
 class GitStore:
-    """See ``store.Store``. ``mirror`` is a folder of this worker's own."""
+    """See ``stores.Store``. ``mirror`` is a folder of this worker's own."""
 
     def __init__(self, address: str, mirror: Path) -> None:
         self.address = address

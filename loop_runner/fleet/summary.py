@@ -14,7 +14,7 @@ from typing import Any
 from loop_runner import ConfigError
 from loop_runner.fleet.jobs import Job
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.store import Kept
+from loop_runner.fleet.stores import Kept
 
 _COLUMNS = ("job", "status", "answer", "reason", "passes", "turns", "tokens", "usd")
 

@@ -21,7 +21,7 @@ from loop_runner.fleet.fleet_file import Fleet
 from loop_runner.fleet.jobs import Job
 from loop_runner.fleet.run_process import Ended, RunProcess
 from loop_runner.fleet.states import JobState, JobStatus
-from loop_runner.fleet.store import Extra, Kept, LostError, OverBudgetError, Store
+from loop_runner.fleet.stores import Extra, Kept, LostError, OverBudgetError, Store
 from loop_runner.process import permit_moment
 
 TTL_S = 120.0

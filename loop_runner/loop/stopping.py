@@ -23,7 +23,7 @@ class Stop:
     """A way to stop a run, from any thread or from a signal handler: ``stop.ask()``.
 
     Asked once, the run sends no new request and waits for the replies on their way. Asked twice
-    (``is_urgent``), it gives them up. Every finished turn is committed either way. Called, it returns
+    (``is_urgent``), it gives them up. All finished turns are saved either way. Called, it returns
     whether it was asked. A ``Stop`` is for one run.
     """
 

@@ -65,8 +65,8 @@ class Cost:
     @property
     def free(self) -> tuple[str, ...]:
         """The models that nobody bills, in order."""
-        found = {line.model for line in self.lines} - set(self.own_prices)
-        return tuple(sorted(model for model in found if prices.is_free(model)))
+        result = {line.model for line in self.lines} - set(self.own_prices)
+        return tuple(sorted(model for model in result if prices.is_free(model)))
 
     @property
     def price_source(self) -> str:

@@ -83,8 +83,8 @@ def of_task(task: Task, env: Mapping[str, str]) -> Estimate:
 
 def row(kind: str, model: str, requests: int, tokens_in: int, tokens_out: int, price: Price) -> Row:
     """``requests`` of so many tokens each, priced one by one: a price can depend on the length."""
-    one = price(model, Usage(input_tokens=tokens_in, output_tokens=tokens_out))
-    usd = None if one is None else one * requests
+    item = price(model, Usage(input_tokens=tokens_in, output_tokens=tokens_out))
+    usd = None if item is None else item * requests
     return Row(kind, model, requests, tokens_in * requests, tokens_out * requests, usd)
 
 

@@ -33,7 +33,7 @@ def of(entries: Sequence[Entry], task: Task, env: Mapping[str, str], pages: Page
         from loop_runner.tools.mcp_servers import McpCaller
 
         return McpCaller(
-            folder, {each.target["name"]: (each.target, for_programs([each], env)) for each in group}
+            folder, {item.target["name"]: (item.target, for_programs([item], env)) for item in group}
         )
 
     def search(group: Sequence[Entry]) -> Caller:

@@ -19,8 +19,8 @@ from tests.support.tasks import cell, ready, write_task
 
 def count() -> dict[str, int]:
     """What this process has at the moment."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    living = [pid for pid in found if _state(pid) not in ("", "Z")]
+    result = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    living = [pid for pid in result if _state(pid) not in ("", "Z")]
     return {
         "threads": threading.active_count(),
         "processes": len(living),

@@ -43,8 +43,8 @@ def test_the_names_of_the_package_are_the_same_for_type_checkers_and_at_run_time
     assert set(named) == set(lr.__all__) == set(lr._HOME)
     for name, (module, own) in named.items():
         home = f"loop_runner.{lr._HOME[name]}"
-        found = f"{module}.{own}" if name in lr._MODULES else module
-        assert (found, own) == (home, lr._CALLED.get(name, name))
+        result = f"{module}.{own}" if name in lr._MODULES else module
+        assert (result, own) == (home, lr._CALLED.get(name, name))
 
 
 PROJECT = """

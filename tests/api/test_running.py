@@ -205,8 +205,8 @@ def test_a_moment_of_a_run_is_shown_by_its_name_also_when_it_is_opened(two_passe
 
 
 def test_two_moments_are_compared_and_what_they_cost_is_summed(two_passes):
-    found = two_passes.run.diff("1", "head")
-    assert [line[:3] for line in found.answer[-2:]] == ["-41", "+42"]
+    result = two_passes.run.diff("1", "head")
+    assert [line[:3] for line in result.answer[-2:]] == ["-41", "+42"]
     costs = two_passes.run.costs()
     assert costs.total.requests == 3
     assert [line.requests for line in costs.by_pass.values()] == [2, 1]
@@ -224,8 +224,10 @@ def test_a_run_is_checked_replayed_and_bisected(two_passes):
     assert run.fsck().is_whole
     assert run.replay(trust=True).is_same
     tried: list[int] = []
-    found = run.bisect(["grep", "-q", "41", "answer.md"], on_step=lambda step: tried.append(step.pass_number))
-    assert (found.first.pass_number, sorted(tried)) == (2, [1, 2])
+    result = run.bisect(
+        ["grep", "-q", "41", "answer.md"], on_step=lambda step: tried.append(step.pass_number)
+    )
+    assert (result.first.pass_number, sorted(tried)) == (2, [1, 2])
 
 
 def test_a_run_is_taken_back_and_continued(tmp_path):
@@ -250,9 +252,9 @@ def test_the_error_that_ends_a_run_names_its_folder(tmp_path):
 
 
 def test_a_task_is_checked_without_a_run(task, tmp_path):
-    found = lr.Task.from_file(task).check()
-    assert found.texts >= 0
-    assert found.verifiers
+    result = lr.Task.from_file(task).check()
+    assert result.texts >= 0
+    assert result.verifiers
     assert not Path("runs").exists()
 
 

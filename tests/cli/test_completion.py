@@ -74,9 +74,9 @@ def test_commands_options_and_runs_are_completed(folder, words, expected):
     "words", [["run", "t.yaml", "--model", "anthropic:c"], ["ask", "q", "p", "--sub-model", "ant"]]
 )
 def test_models_are_completed(folder, words):
-    found = completed(folder, *words)
-    assert found
-    assert all(model.startswith("anthropic") and ":" in model for model in found)
+    result = completed(folder, *words)
+    assert result
+    assert all(model.startswith("anthropic") and ":" in model for model in result)
 
 
 def test_where_there_is_no_run_folders_are_completed(tmp_path):

@@ -24,11 +24,11 @@ def estimated(folder, env=KEY, **keys):
 
 
 def test_a_session_needs_one_request_and_says_what_it_may_use(tmp_path):
-    found = estimated(tmp_path, budget={"passes": 3, "turns": 4, "usd": 2})
-    (row,) = found.rows
-    assert (row.requests, row.model, found.texts) == (1, "anthropic:claude-sonnet-5-5", 1)
+    result = estimated(tmp_path, budget={"passes": 3, "turns": 4, "usd": 2})
+    (row,) = result.rows
+    assert (row.requests, row.model, result.texts) == (1, "anthropic:claude-sonnet-5-5", 1)
     assert row.usd == pytest.approx((row.input_tokens * 2 + row.output_tokens * 10) / 1e6)
-    assert found.limits == "3 passes of 4 turns, 2 US dollars"
+    assert result.limits == "3 passes of 4 turns, 2 US dollars"
 
 
 @pytest.mark.parametrize("session", ["direct", "auto"])
@@ -53,14 +53,14 @@ def test_texts_that_the_model_is_given_whole_are_counted(tmp_path, session):
 )
 def test_what_verifiers_ask_is_counted(tmp_path, verifier, requests):
     (tmp_path / "rubric.md").write_text("Is it good?")
-    found = estimated(tmp_path, verifiers=[verifier])
-    assert found.requests == 1 + requests
+    result = estimated(tmp_path, verifiers=[verifier])
+    assert result.requests == 1 + requests
 
 
 def test_an_unknown_price_is_unknown(tmp_path):
-    found = estimated(tmp_path, {"OPENAI_API_KEY": "sk-none-000000000000"}, model="openai:nobody-knows-it")
-    assert found.usd is None
-    assert found.rows[0].usd is None
+    result = estimated(tmp_path, {"OPENAI_API_KEY": "sk-none-000000000000"}, model="openai:nobody-knows-it")
+    assert result.usd is None
+    assert result.rows[0].usd is None
 
 
 def test_what_a_run_would_refuse_is_refused(tmp_path):

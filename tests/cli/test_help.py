@@ -107,7 +107,7 @@ def test_several_faults_of_a_file_are_reported_at_once_each_with_its_line():
 )
 def test_a_mistake_of_a_flag_is_not_blamed_on_a_line_of_the_file(line, override):
     text = refusal(TASK + line + "\n", [override])
-    assert f"--set {override[0]}" in text
+    assert f"the setting {override[0]}" in text
     assert ", line" not in text
 
 

@@ -23,8 +23,8 @@ def checks(**env):
 
 
 def test_a_machine_without_faults_has_none(place):
-    found = checks()
-    assert [check for check in found.values() if check.is_ok is False] == []
+    result = checks()
+    assert [check for check in result.values() if check.is_ok is False] == []
     assert {
         "settings",
         "runs",
@@ -34,7 +34,7 @@ def test_a_machine_without_faults_has_none(place):
         "memory",
         "clock",
         "encoding",
-    } <= found.keys()
+    } <= result.keys()
 
 
 def test_settings_that_cannot_be_read(place):
@@ -109,9 +109,9 @@ def test_a_local_server_that_is_not_started(place):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         env = {"OPENAI_API_KEY": "sk-0123456789", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        found = [check for name, check in checks(**env).items() if "host" in name]
+        result = [check for name, check in checks(**env).items() if "host" in name]
     closed = [check for name, check in checks(**env).items() if "host" in name]
-    assert [check.is_ok for check in found] == [True]
+    assert [check.is_ok for check in result] == [True]
     assert [check.is_ok for check in closed] == [False]
 
 

@@ -63,9 +63,9 @@ def test_run_adds_them_to_those_of_the_task_file(folder):
 def test_a_question_continues_a_run_in_a_new_one(folder):
     loop_runner("ask", "Which port?", "notes.txt", "--model", "script:script.yaml", cwd=folder)
     done = loop_runner("ask", "--continue", "which-port", "And the host?", "--json", cwd=folder)
-    found = json.loads(done.stdout)
-    assert (found["status"], found["answer"]) == ("verified", HOST)
-    assert found["run"].endswith("which-port-2")
+    result = json.loads(done.stdout)
+    assert (result["status"], result["answer"]) == ("verified", HOST)
+    assert result["run"].endswith("which-port-2")
     assert (folder / "runs/which-port/answer.md").read_text() == PORT, "the first run stays as it is"
 
 

@@ -8,7 +8,7 @@ import pytest
 from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet import folder_store
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.store import Extra, Identity, LostError, OverBudgetError, open_store
+from loop_runner.fleet.stores import Extra, Identity, LostError, OverBudgetError, open_store
 from tests.support.git import git
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ import yaml
 from loop_runner.fleet.executors import run_here
 from loop_runner.fleet.fleet_file import read_fleet
 from loop_runner.fleet.states import JobState
-from loop_runner.fleet.store import open_store
+from loop_runner.fleet.stores import open_store
 from loop_runner.fleet.worker import Worker
 from tests.support.commands import loop_runner
 from tests.support.git import git

@@ -159,15 +159,15 @@ def test_an_audit_stops_too(tmp_path: Path, model_server: ModelServer) -> None:
 
 def test_nothing_is_broken_off_while_a_request_is_out_or_the_run_is_ending() -> None:
     now, out = [0.0], [1]
-    asked = Stop()
-    asked._clock = lambda: now[0]
-    asked.watch(lambda: out[0])
-    assert not asked.may_break_off(), "it was not asked"
-    asked.ask()
+    requested = Stop()
+    requested._clock = lambda: now[0]
+    requested.watch(lambda: out[0])
+    assert not requested.may_break_off(), "it was not asked"
+    requested.ask()
     now[0] = 100.0
-    assert not asked.may_break_off()
+    assert not requested.may_break_off()
     out[0] = 0
-    assert not asked.may_break_off(), "a moment to end by itself"
+    assert not requested.may_break_off(), "a moment to end by itself"
     now[0] = 102.0
-    assert asked.may_break_off()
-    assert not asked.may_break_off(), "once"
+    assert requested.may_break_off()
+    assert not requested.may_break_off(), "once"

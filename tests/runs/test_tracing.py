@@ -87,8 +87,8 @@ def sent(collector, events=EVENTS):
 
 
 def value(span, name):
-    (found,) = [item.value for item in span.attributes if item.key == name]
-    return getattr(found, found.WhichOneof("value"))
+    (result,) = [item.value for item in span.attributes if item.key == name]
+    return getattr(result, result.WhichOneof("value"))
 
 
 def test_spans_nest_as_run_pass_turn_and_call(collector):

@@ -187,9 +187,11 @@ def test_what_is_no_request_is_put_aside_and_reported_and_the_requests_around_it
     (folder / "README").write_text("not looked at")
     idle.run.note("after")
     assert idle.resume().status == "verified"
-    told = [event.text for event in idle.events if event.kind == "notice" and "is no request" in event.text]
-    assert len(told) == len(BY_HAND) + 2
-    assert len(list((folder / "refused").iterdir())) == len(told)
+    notified = [
+        event.text for event in idle.events if event.kind == "notice" and "is no request" in event.text
+    ]
+    assert len(notified) == len(BY_HAND) + 2
+    assert len(list((folder / "refused").iterdir())) == len(notified)
     note = idle.text("passes/0001/turns/0002/note.md")
     assert "before" in note
     assert "after" in note
