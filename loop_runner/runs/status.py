@@ -128,6 +128,8 @@ def of_any(folder: Path, cache: Path | None = None) -> Status:
         raise  # no git: none of them can be read
     except LoopRunnerError as error:
         reason = error.message
+    except PermissionError as error:
+        reason = f"{folder} cannot be read ({(error.strerror or str(error)).lower()})"
     except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
     return Status(folder, "unreadable", text.one_line(reason, _MAX_REASON_CHARS), at=time.time())

@@ -25,6 +25,13 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["completion"],
     ["config"],
     ["report"],
+    ["fleet"],
+    ["agent"],
+    ["fleet", "ci"],
+    ["fleet", "pause"],
+    ["fleet", "resume"],
+    ["fleet", "results"],
+    ["fleet", "retry"],
 )
 STALE = "the document says something else than the program: run `make docs`"
 

@@ -164,6 +164,6 @@ def test_a_setting_is_set_by_one_key_that_is_described(part):
     keys = keys_of(part)
     by_field = [key.field for key in keys.values()]
     # `inputs` sets the first; no key the others, which are read from the file or given by a program.
-    others = {"input_settings", "file", "file_sha256", "overrides", "data", "functions"}
+    others = {"input_settings", "file", "file_sha256", "overrides", "data", "functions", "tool_functions"}
     assert sorted(by_field) == sorted({item.name for item in fields(part)} - others)
     assert all(key.meaning for name, key in keys.items() if name != "task_dir")

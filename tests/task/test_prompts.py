@@ -135,7 +135,7 @@ def test_what_a_run_froze_renders_the_same_when_the_project_has_changed(tmp_path
         ("sytem", "x", "did you mean system.md.j2?"),
         ("work", "fine\n{% if %}", "work.md.j2, line 2"),
         ("reentry", "{{ feedbak }}", "did you mean `feedback`?"),
-        ("work", '{% include "gone.md.j2" %}', "gone.md.j2, which is not there"),
+        ("work", '{% include "gone.md.j2" %}', "gone.md.j2, which does not exist"),
         ("work", "{{ 'x' | shout }}", "shout"),
         ("work", "x" * 300_000, "200,000 bytes"),
     ],

@@ -134,7 +134,7 @@ class ScriptClient:
             if request.ordinal < len(script.root):
                 return script.root[request.ordinal]
             raise ModelError(
-                f"{script.path.name} has {plural(len(script.root), 'root reply', 'root replies')} and was "
+                f"{script.path.name} has {plural(len(script.root), 'root reply', 'root replies')} and "
                 f"was asked for reply number {request.ordinal + 1}",
                 why="a script only has the replies that its file lists",
                 hint=f"add a reply under `root:` in {script.path}, or set a smaller budget",
