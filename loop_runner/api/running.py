@@ -23,7 +23,6 @@ from loop_runner.api.given_tools import Tool
 from loop_runner.api.result import Result, Run, open_run, result_of
 from loop_runner.api.typed_events import OnEvent, listening
 from loop_runner.api.work import Work
-from loop_runner.audit import plan
 from loop_runner.budget import Budget
 from loop_runner.errors import ConfigError, LoopRunnerError
 from loop_runner.events import Event, Listener
@@ -161,7 +160,7 @@ def _resume(
     names.
     """
     folder = open_run(run).folder
-    plan.refuse_other_format(folder)
+    _refuse_other_format(folder)
     changed = (*budget_overrides(budget), *as_overrides(settings))
     Run(folder).require_trust(settings=changed, trust=trust)
     if retask and (task := _not_begun(folder, changed)) is not None:
@@ -205,7 +204,7 @@ def fork(
     elsewhere as your own.
     """
     source = open_run(run)
-    plan.refuse_other_format(source.folder)
+    _refuse_other_format(source.folder)
     to = forked_run_folder(os.fspath(new if new is not None else _free_name(source.folder)))
     changed = [*as_overrides(keys), *as_overrides(settings)]
     if prompt_file is not None:
@@ -318,6 +317,12 @@ def _working(
     stop = stop or Stop()
     stop.permit = permit_in(os.environ)
     return Work(work, stop)
+
+
+def _refuse_other_format(folder: Path) -> None:
+    from loop_runner.audit import plan
+
+    plan.refuse_other_format(folder)
 
 
 def _note(listeners: Sequence[Listener], text: str) -> None:

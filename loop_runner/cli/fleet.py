@@ -51,6 +51,9 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
 
     It can be stopped and started again at any time, and on several machines at once: each job is run by one
     of them. Exit code 0 means that every job is verified, 3 that some are not.
+
+    \b
+    Example:  loop-runner fleet run fleet.yaml --shard 0/3
     """
     from loop_runner.fleet import executors
 
@@ -84,7 +87,11 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
 @click.option("--watch", is_flag=True, help="Show it again every two seconds until every job has ended.")
 @_JSON
 def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
-    """Show what the jobs have come to. Works on any machine that reaches the store."""
+    """Show what the jobs have come to. Works on any machine that reaches the store.
+
+    \b
+    Example:  loop-runner fleet status fleet.yaml --watch
+    """
     result, store = _opened(fleet_path)
     while True:
         summary = _summary(store, result.jobs)
@@ -101,7 +108,11 @@ def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
 @fleet.command()
 @_FILE
 def results(fleet_path: Path) -> int:
-    """Write the results file from what the store holds."""
+    """Write the results file from what the store holds.
+
+    \b
+    Example:  loop-runner fleet results fleet.yaml
+    """
     result, store = _opened(fleet_path)
     count = _write_results(result, store)
     output.write(
@@ -120,6 +131,9 @@ def retry(fleet_path: Path, failed: bool, only: str) -> int:  # noqa: ARG001 - t
     """Let jobs that have ended without a verified answer be run again; they continue their runs.
 
     Each try gives a job the passes of the task once more. The next `fleet run` takes them.
+
+    \b
+    Example:  loop-runner fleet retry fleet.yaml --failed
     """
     from loop_runner.fleet.states import RETRIED
 
@@ -133,7 +147,11 @@ def retry(fleet_path: Path, failed: bool, only: str) -> int:  # noqa: ARG001 - t
 @_FILE
 @click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
 def pause(fleet_path: Path, only: str) -> int:
-    """Start no more jobs, and stop those that run at their next commit. `fleet resume` continues them."""
+    """Start no more jobs, and stop those that run at their next commit. `fleet resume` continues them.
+
+    \b
+    Example:  loop-runner fleet pause fleet.yaml --only 'contract-7*'
+    """
     return _change(
         fleet_path, only, lambda state: None if state.has_ended else replace(state, is_paused=True), "paused"
     )
@@ -143,7 +161,11 @@ def pause(fleet_path: Path, only: str) -> int:
 @_FILE
 @click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
 def resume(fleet_path: Path, only: str) -> int:
-    """Let paused jobs be run again."""
+    """Let paused jobs be run again.
+
+    \b
+    Example:  loop-runner fleet resume fleet.yaml
+    """
     return _change(
         fleet_path,
         only,
@@ -156,7 +178,11 @@ def resume(fleet_path: Path, only: str) -> int:
 @_FILE
 @_JSON
 def workers(fleet_path: Path, as_json: bool) -> int:
-    """Show which worker runs which jobs."""
+    """Show which worker runs which jobs.
+
+    \b
+    Example:  loop-runner fleet workers fleet.yaml
+    """
     result, store = _opened(fleet_path)
     held = _summary(store, result.jobs).workers()
     if as_json:
@@ -174,7 +200,11 @@ def workers(fleet_path: Path, as_json: bool) -> int:
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the jobs, counted from 0.")
 @_JSON
 def plan(fleet_path: Path, shard: str | None, as_json: bool) -> int:
-    """List the jobs and the most that they may cost, check each task, and start nothing."""
+    """List the jobs and the most that they may cost, check each task, and start nothing.
+
+    \b
+    Example:  loop-runner fleet plan fleet.yaml
+    """
     from loop_runner.fleet.fleet_file import read_fleet
 
     result = read_fleet(fleet_path)
@@ -203,7 +233,11 @@ def plan(fleet_path: Path, shard: str | None, as_json: bool) -> int:
 @_FILE
 @click.option("--shards", type=click.IntRange(1, 10_000), default=4, show_default=True)
 def ci(kind: str, fleet_path: Path, shards: int) -> int:
-    """Print a file that runs the fleet in shards: a matrix, a parallel job, an array or an Indexed Job."""
+    """Print a file that runs the fleet in shards: a matrix, a parallel job, an array or an Indexed Job.
+
+    \b
+    Example:  loop-runner fleet ci github fleet.yaml --shards 8
+    """
     from loop_runner.fleet.ci import GENERATORS
     from loop_runner.fleet.fleet_file import read_fleet
 

@@ -112,6 +112,8 @@ class Block:
 
     def __call__(self, event: lr.Event) -> None:
         """Take in one event. The run waits meanwhile, so nothing is drawn here."""
+        if self._folder is None and isinstance(event, lr.types.RunStarted):
+            self._folder = Path(event.run)
         line = self._progress.line(event)
         with self._lock:
             self._view.apply(event)

@@ -92,7 +92,11 @@ def project_targets() -> tuple[Any, ...]:
 
 @click.group()
 def config() -> None:
-    """Show the settings of the user and the project, and trust a project's."""
+    """Show the settings of the user and the project, and trust a project's.
+
+    \b
+    Example:  loop-runner config show --origin
+    """
 
 
 @config.command()

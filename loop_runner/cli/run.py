@@ -314,15 +314,22 @@ def interruptible(
     progress: type[display.Progress] = display.Progress,
 ) -> Iterator[Listening]:
     """The caller's part of a run; Ctrl-C, SIGTERM and SIGHUP ask it to stop."""
-    stop = lr.Stop()
+    stop, known = lr.Stop(), [folder]
+
+    def listener(event: lr.Event) -> None:
+        if isinstance(event, lr.types.RunStarted) and known[0] is None:
+            known[0] = Path(event.run)
+        if on_event is not None:
+            on_event(event)
+
     try:
         with (
-            signals.stopping(stop, output.note, folder),
+            signals.stopping(stop, output.note, lambda: known[0]),
             _rare_collections(),
             _shown(flags, progress, folder, stop) as on_event,
         ):
             reporters = {"reporters": flags["reports"]} if "reports" in flags else {}
-            yield {"stop": stop, "on_event": on_event, "notify": preferences.project_targets(), **reporters}
+            yield {"stop": stop, "on_event": listener, "notify": preferences.project_targets(), **reporters}
     finally:
         sys.stderr.flush()
 

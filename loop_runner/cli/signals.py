@@ -38,14 +38,14 @@ def handled(on_signal: Callable[[int, object], None], note: Callable[[str], None
 
 
 @contextmanager
-def stopping(stop: lr.Stop, note: Callable[[str], None], run: Path | None) -> Iterator[None]:
-    """Let signals set ``stop`` within the block; a second one names the folder ``run``."""
+def stopping(stop: lr.Stop, note: Callable[[str], None], run: Callable[[], Path | None]) -> Iterator[None]:
+    """Let signals set ``stop`` within the block; a second one names the folder that ``run`` gives."""
 
     def on_signal(_number: int, _frame: object) -> None:
         times = stop.ask()
         if times > 2:
             _end_now()  # the kernel and a local model die with this process; what is committed is safe
-        _print(_FIRST if times == 1 else _second(run))
+        _print(_FIRST if times == 1 else _second(run()))
         if times == 2:
             end = threading.Timer(_HURRY_S, _end_now)
             end.daemon = True

@@ -81,6 +81,9 @@ def pause(run_name: str, now: bool, as_json: bool) -> int:
     """Pause a run: nothing new is started after the current turn.
 
     The process stays, with its variables; `resume` ends the pause, `stop` the run.
+
+    \b
+    Example:  loop-runner pause runs/contract-review
     """
     run = lr.open(run_name)
     then = "nothing new is started" if now else "the run waits after this turn"
@@ -92,7 +95,11 @@ def pause(run_name: str, now: bool, as_json: bool) -> int:
 @click.option(_NOW, "now", is_flag=True, help="Interrupt the turn, as Ctrl-C does.")
 @shared
 def stop(run_name: str, now: bool, as_json: bool) -> int:
-    """Stop a run after its current turn; `resume` continues it."""
+    """Stop a run after its current turn; `resume` continues it.
+
+    \b
+    Example:  loop-runner stop runs/contract-review
+    """
     run = lr.open(run_name)
     then = "the run is interrupted now" if now else "the run ends after this turn"
     return _ask(as_json, lambda: run.stop(now=now), then)

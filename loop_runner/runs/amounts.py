@@ -1,12 +1,15 @@
-"""What is used of each limit, as events carry it and as ``Spend`` counts it."""
+"""What is used of each limit, as events carry it and as ``Spend`` counts it; and changed limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from loop_runner.budget import Budget, Ledger
 from loop_runner.events import Amounts
 from loop_runner.records import Spend, Usage
+from loop_runner.task import limits
+from loop_runner.workspace.openable import parsing
 
 LIMITS = ("passes", "turns", "tokens", "tokens_in", "tokens_out", "usd", "wall", "subcalls")
 """The limits of a run, by their keys in a task file; ``turns`` is of one pass."""
@@ -64,3 +67,9 @@ def spend_from(used: Amounts) -> Spend:
         usd=None if UNPRICED in amount else amount.get("usd", 0.0),
         known_usd=amount.get("usd", 0.0),
     )
+
+
+def frozen_limits(folder: Path, read: Callable[[str], bytes | None]) -> tuple[tuple[str, object], ...]:
+    """The limits that the operator changed, as (dotted key, value): they win over the task file's."""
+    with parsing(folder, limits.PATH):
+        return limits.overrides(read(limits.PATH))

@@ -21,14 +21,8 @@ from loop_runner.loop.loop import NewPrompt
 from loop_runner.model import registry
 from loop_runner.records import Checkpoint
 from loop_runner.runs import origin
-from loop_runner.runs.frozen import (
-    described_gates,
-    follow_model,
-    frozen_limits,
-    pinned_in,
-    refuse_other_words,
-    task_files,
-)
+from loop_runner.runs.amounts import frozen_limits
+from loop_runner.runs.frozen import described_gates, follow_model, pinned_in, refuse_other_words, task_files
 from loop_runner.runs.models import prompt_fault
 from loop_runner.task import config, limits, named_file, prompt_size, prompts
 from loop_runner.task.config import Task

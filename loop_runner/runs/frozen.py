@@ -83,12 +83,6 @@ def follow_model(old: Task, new: Task) -> Task:
     return replace(new, sub_model=registry.default_sub_model(new.model))
 
 
-def frozen_limits(folder: Path, read: Callable[[str], bytes | None]) -> tuple[tuple[str, object], ...]:
-    """The limits that the operator changed, as (dotted key, value): they win over the task file's."""
-    with parsing(folder, limits.PATH):
-        return limits.overrides(read(limits.PATH))
-
-
 def described_gates(task: Task, known: Programs) -> Gates:
     """The verifiers as far as they can be described with nothing started; ``known`` files are pinned."""
     return preflight.gates(task, known, starts_nothing=True).checked()

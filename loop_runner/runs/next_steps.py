@@ -17,7 +17,7 @@ from loop_runner.loop.stalling import NO_PROGRESS
 from loop_runner.model import prices
 from loop_runner.records import Outcome, Spend
 from loop_runner.runs import origin
-from loop_runner.runs.frozen import frozen_limits
+from loop_runner.runs.amounts import frozen_limits
 from loop_runner.task import config
 from loop_runner.text import shell
 from loop_runner.workspace.history import History

@@ -25,13 +25,13 @@ from loop_runner.records import (
     Outcome,
 )
 from loop_runner.runs import fork, preflight, trust, watchers
+from loop_runner.runs.amounts import frozen_limits
 from loop_runner.runs.assemble import kernel_settings, run_in
 from loop_runner.runs.context import RunContext, StartingFiles
 from loop_runner.runs.frozen import (
     follow_model,
     frozen_gates,
     frozen_inputs,
-    frozen_limits,
     refuse_changed_tools,
     refuse_other_words,
     text_of,

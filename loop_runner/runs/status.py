@@ -20,8 +20,7 @@ from loop_runner.errors import EnvironmentFault, LoopRunnerError
 from loop_runner.model import prices
 from loop_runner.records import Checkpoint, Spend, Usage
 from loop_runner.runs import now, remembered_status, run_queue, standing, trace_file
-from loop_runner.runs.amounts import of_limits
-from loop_runner.runs.frozen import frozen_limits
+from loop_runner.runs.amounts import frozen_limits, of_limits
 from loop_runner.runs.view import Activity, Anomaly, Limit, PassView, RunView
 from loop_runner.task import config
 from loop_runner.verify import proven

@@ -16,7 +16,7 @@ from typing import Any
 from loop_runner import redaction
 from loop_runner.errors import ConfigError
 from loop_runner.model import prices
-from loop_runner.runs.frozen import frozen_limits
+from loop_runner.runs.amounts import frozen_limits
 from loop_runner.task import config, limits
 from loop_runner.text import shell
 from loop_runner.workspace import control_files

@@ -150,7 +150,7 @@ def cloned(branches, tmp_path, *options, base=("--depth", "1")):
 @pytest.mark.parametrize("depth", ["1", "2"])
 def test_a_base_that_was_fetched_with_a_depth_is_refused_or_right(branches, tmp_path, depth):
     clone = cloned(branches, tmp_path, "--depth", depth)
-    with pytest.raises(ConfigError, match="the history here ends before HEAD left") as error:
+    with pytest.raises(ConfigError, match="the history ends before HEAD left") as error:
         changed(clone, "origin/main")
     assert "fetch-depth: 0" in error.value.hint
 

@@ -50,7 +50,9 @@ def test_as_json_each_event_is_one_object_on_one_line(tmp_path, running):
     result = loop_runner("log", "scripted", "--follow", "--json", cwd=tmp_path)
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [events[0]["kind"], events[-1]["kind"]] == ["run_started", "run_ended"]
-    assert {"version", "at", "seq", "kind", "pass", "turn", "text", "data"} == set.union(*map(set, events))
+    assert {"version", "at", "seq", "kind", "pass", "turn", "text", "data", "budget"} == set.union(
+        *map(set, events)
+    )
     assert [event["pass"] for event in events if event["kind"] == "pass_ended"] == [1, 2]
 
 

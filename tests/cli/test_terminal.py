@@ -139,7 +139,7 @@ class Terminal(io.StringIO):
         ("NOT VERIFIED", f"{YELLOW}NOT VERIFIED\x1b[0m"),
         ("NOT VERIFIED YET: the run is active", f"{YELLOW}NOT VERIFIED YET\x1b[0m: the"),
         ("UNVERIFIED: no", f"{YELLOW}UNVERIFIED\x1b[0m: no"),
-        ("INTERRUPTED: all", f"{YELLOW}INTERRUPTED\x1b[0m: every"),
+        ("INTERRUPTED: all", f"{YELLOW}INTERRUPTED\x1b[0m: all"),
         ("BROKEN: a verifier", f"{RED}BROKEN\x1b[0m: a verifier"),
         ("DIFFERENT: this", f"{RED}DIFFERENT\x1b[0m: this"),
         ("A sentence", "A sentence"),

@@ -123,7 +123,7 @@ def test_a_run_survives(api, fault, start, model_server):
     output = [event.text for event in start.events] + [
         path.read_text() for path in (start.folder / "passes").rglob("output.txt")
     ]
-    assert any(fault.printed in text for text in output)
+    assert any(fault.output in text for text in output)
     assert sum(event.kind == "retried" for event in start.events) == fault.retries
 
 
@@ -171,7 +171,7 @@ def test_a_run_ends_with_exit_code_4_and_goes_on_when_the_fault_is_gone(api, fau
     with pytest.raises(ModelError) as caught:
         start(api, *fault.answers)
     assert caught.value.exit_code == 4
-    assert fault.printed in caught.value.message
+    assert fault.output in caught.value.message
     assert fault.hint in caught.value.hint
     assert len(model_server.prompts) == fault.prompts
     model_server.will_reply(GOOD)

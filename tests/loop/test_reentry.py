@@ -276,7 +276,7 @@ def test_the_number_of_passes_left_is_the_one_that_budget_returns(injected):
     shown = injected(
         ready("40"), cell("print(budget()['passes'])"), ready("41"), ready("42"), budget={"passes": 9}
     )
-    assert "Left: 6 passes after this one." in shown
+    assert "Remaining: 6 passes after this one." in shown
 
 
 # ── variables ───────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,10 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["help"],
     ["watch"],
     ["completion"],
+    ["config", "show"],
+    ["config", "trust"],
+    ["config", "test-notify"],
+    ["clean"],
     ["config"],
     ["report"],
     ["fleet"],
@@ -33,6 +37,10 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["fleet", "results"],
     ["fleet", "retry"],
 )
+UNTRIED = {  # their own tests look at their objects
+    *("models fetch", "clean", "note, pause, stop, budget, approve, reject"),
+    "fleet run, fleet status, fleet plan, fleet workers",
+}
 STALE = "the document says something else than the program: run `make docs`"
 
 
@@ -184,7 +192,7 @@ def objects(tmp_path_factory):
         "replay": output_of("replay", "scripted"),
         "cost": output_of("cost", "scripted"),
         "An error": output_of("show", "nothing"),
-        "status, ls": output_of("status"),
+        "status, ls, runs": output_of("status"),
         "check": output_of("check", task),
         "log": output_of("log", "scripted"),
         "log --follow": [json.loads(line) for line in events.splitlines()],
@@ -202,7 +210,7 @@ def objects(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("heading", sorted(set(described()) - {"models fetch"}))
+@pytest.mark.parametrize("heading", sorted(set(described()) - UNTRIED))
 def test_every_key_of_an_object_is_described_and_every_described_one_is_there(objects, heading):
     documented = described()[heading]
     real = {key for data in objects[heading] for key in keys_of(data)}

@@ -313,7 +313,7 @@ def test_the_warning_in_a_child_session_does_not_depend_on_its_siblings(
     shown = sorted((tmp_path / "run").rglob("children/*/turns/0001/output.txt"))
     assert len(shown) == 2
     for path in shown:
-        assert "2 of 3 sub-calls are left. When it is" in path.read_text()
+        assert "2 of 3 sub-calls are left. When it runs out" in path.read_text()
 
 
 def test_a_limit_that_is_reached_ends_the_conversation(held: Held) -> None:

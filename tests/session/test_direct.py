@@ -67,7 +67,7 @@ def test_a_reply_that_was_cut_is_asked_for_again_and_never_taken_for_the_answer(
     outcome = start(Scripted("42 and", "max_tokens"), "42")
     assert outcome.answer.content == "42"
     assert (outcome.spend.passes, outcome.spend.turns) == (1, 2)
-    assert "answer again, shorter" in model_server.prompts[1].last_user_text.lower()
+    assert "answer again, more briefly" in model_server.prompts[1].last_user_text.lower()
 
 
 def test_a_refusal_is_no_answer(start):

@@ -76,7 +76,7 @@ def test_a_kernel_that_dies_while_saving_is_reported_to_the_person_and_to_the_mo
     (notice,) = [event.text for event in events if "died" in event.data]
     assert reason in notice
     assert reason in output_of(tmp_path, 2)
-    assert "ended while saving the variables, and was started again" in output_of(tmp_path, 2)
+    assert "ended while saving the variables, and was restarted" in output_of(tmp_path, 2)
     assert output_of(tmp_path, 3).startswith("1") or "\n1\n" in output_of(tmp_path, 3)
 
 
