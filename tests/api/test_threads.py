@@ -129,7 +129,7 @@ def test_a_cancelled_run_ends_soon_keeps_its_commits_and_leaves_nothing(slow):
         return time.monotonic() - started
 
     assert asyncio.run(main()) < 15
-    assert left() == before
+    wait_for(lambda: left() == before)
     assert lr.open("mine").state == "unfinished"
     assert "pass 1 turn 1" in log("mine")
 

@@ -81,11 +81,12 @@ def test_a_job_that_lost_its_machine_continues_on_another_from_the_last_pushed_t
     path.write_text(yaml.safe_dump(data))
     fleet, store = opened(path, "first")
     # The first worker: it runs a turn, pushes it, and is gone with its machine.
-    first = Worker(fleet, store, fleet.jobs, tmp_path / "machine1", 1, ttl_s=2.0)
+    first = Worker(fleet, store, fleet.jobs, tmp_path / "machine1", 1, ttl_s=8.0)
     end = time.monotonic() + 120
     first._take(store.states())
     (held,) = first._held.values()
     while held.process.progress().get("turns", 0) < 1 and time.monotonic() < end:
+        first._look_after()
         time.sleep(0.2)
     first._renew(held)
     held.process.kill()

@@ -59,7 +59,7 @@ def test_a_run_is_taken_back_to_what_it_left_with_the_command_that_is_printed(pl
     run = place / "runs/scripted"
     before = tree(run)
     output = loop_runner("rewind", "scripted", "1", cwd=place).stdout
-    assert "runs/scripted stands at the end of pass 1 again" in output
+    assert "runs/scripted is back at the end of pass 1" in output
     assert "kept: the end of pass 3 as refs/loop-runner/rewound/1" in output
     (back,) = [line for line in output.splitlines() if "(undoes this)" in line]
     result = loop_runner(*back.split("(")[0].split()[1:], cwd=place)
@@ -121,7 +121,7 @@ def test_a_running_run_is_not_rewound(place):
 
 @pytest.mark.parametrize(
     ("moment", "output"),
-    [("9", "3 of its passes have ended"), ("x", "is not a point of a run"), ("3", "stands at 3 already")],
+    [("9", "3 of its passes have ended"), ("x", "names no moment of a run"), ("3", "stands at 3 already")],
 )
 def test_what_cannot_be_gone_back_to_is_refused(place, moment, output):
     result = loop_runner("rewind", "scripted", moment, cwd=place)

@@ -47,8 +47,8 @@ def test_an_unknown_key_inside_a_section_names_its_line():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("budget: {passes: 0}", "`budget.passes` takes an integer, 1 or more, not 0"),
-        ("budget: {passes: yes}", "`budget.passes` takes an integer, 1 or more, not true"),
+        ("budget: {passes: 0}", "`budget.passes` takes an integer >= 1, not 0"),
+        ("budget: {passes: yes}", "`budget.passes` takes an integer >= 1, not true"),
         ("budget: {wall: soon}", "`budget.wall` takes a duration such as 90s, 30m, 2h"),
         ("kernel: {memory: lots}", "`kernel.memory` takes a size such as 512MB or 4GB"),
         ("reentry: maybe", "`reentry` takes fresh or continue, not 'maybe'"),
