@@ -14,6 +14,7 @@ import pytest
 
 import loop_runner as lr
 from tests.api import leaks
+from tests.support.commands import wait_for
 from tests.support.tasks import cell, ready, write_task
 
 SLOW = cell("import time; time.sleep(60)")
