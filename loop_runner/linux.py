@@ -122,6 +122,15 @@ def _holds(pid: str, fd: int) -> bool:
     return any(os.path.samestat(path.stat(), file) for path in (_PROC / pid / "fd").iterdir())
 
 
+def available_mb() -> int | None:
+    """Megabytes of memory that programs may still use. Elsewhere None: it is not known."""
+    try:
+        lines = (_PROC / "meminfo").read_text(encoding="ascii").splitlines()
+        return int(dict(line.split(":", 1) for line in lines)["MemAvailable"].split()[0]) // 1024
+    except (OSError, ValueError, LookupError):
+        return None
+
+
 def usable_processors() -> int:
     """How many threads can really run at once: physical cores that we may use, within a container's quota.
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loop_runner import linux, plugins
 from loop_runner.errors import LoopRunnerError
 from loop_runner.text import one_line
 
@@ -125,11 +126,7 @@ def _open_files() -> Check:
 
 
 def _memory() -> Check:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        rows = dict(
-            line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        )
-        free_mb = int(rows["MemAvailable"].split()[0]) // 1024
+    if (free_mb := linux.available_mb()) is not None:
         hint = "" if free_mb >= _MIN_MEMORY_MB else "close something, or lower kernel.memory in the task"
         return Check("memory", free_mb >= _MIN_MEMORY_MB, f"{free_mb:,} MB available", hint)
     return Check("memory", None, "not known on this system")
@@ -214,7 +211,7 @@ def _extras() -> Iterator[Check]:
             if find_spec(module) is not None:
                 continue
         missing.append(extra)
-    hint = f"pip install 'loop-runner[{','.join(missing)}]' for documents, local models, messages, traces"
+    hint = "; ".join(f"{name}: {plugins.command_for(name)}" for name in missing)
     tools = "" if shutil.which("rg") else "; ripgrep (audits of large trees) is not found"
     result = f"not installed: {', '.join(missing)}" if missing else "all installed"
     yield Check("extras", None if missing else True, result + tools, hint if missing else "")

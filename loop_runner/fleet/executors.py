@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loop_runner import ConfigError, EnvironmentFault
+from loop_runner import ConfigError, EnvironmentFault, plugins
 from loop_runner.fleet.fleet_file import Fleet, read_fleet
 from loop_runner.fleet.jobs import Job
 from loop_runner.fleet.states import JobState
@@ -97,7 +97,7 @@ def _client(executor: str) -> Iterator[Any]:
         raise ConfigError(
             "this executor needs Dask, which is not installed",
             why="the cluster is Dask's",
-            hint="pip install 'loop-runner[dask]', or --executor local",
+            hint=f"{plugins.command_for('dask')}, or --executor local",
         ) from error
     kind, _, where = executor.partition(":")
     if kind == "dask-local" and where.isdecimal() and int(where) > 0:

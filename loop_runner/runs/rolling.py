@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from loop_runner import linux
 from loop_runner.errors import WorkspaceError
 from loop_runner.workspace import durable
 
@@ -126,11 +127,4 @@ def _is_alive(name: str) -> bool:
 
 def _started(pid: int) -> str:
     """When a process started, as the system counts it: a number that was given again has another one."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        try:
-            os.kill(pid, 0)
-        except (OSError, OverflowError):
-            return "gone"
-        return "unknown"
+    return linux.began(pid) or "gone"

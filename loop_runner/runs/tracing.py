@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from loop_runner import plugins
 from loop_runner.events import Event
 from loop_runner.runs import span_names as names
 
@@ -38,7 +39,7 @@ def missing() -> str:
         )
     except ImportError:
         is_installed = False
-    return "" if is_installed else "the extra is not installed: pip install 'loop-runner[otel]'"
+    return "" if is_installed else f"the extra is not installed: {plugins.command_for('otel')}"
 
 
 class Spans:

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from loop_runner import plugins
 from loop_runner.errors import ConfigError
 from loop_runner.tools import value_schema
 from loop_runner.tools.entries import Entry
@@ -37,7 +38,7 @@ def missing() -> str:
     try:
         import mcp  # noqa: F401
     except ImportError:
-        return "the extra [mcp] is not installed: pip install 'loop-runner[mcp]'"
+        return f"the extra [mcp] is not installed: {plugins.command_for('mcp')}"
     return ""
 
 

@@ -349,7 +349,7 @@ ENDS: dict[str, tuple[Answer, str]] = {
     "an account without credit": (refusal("Insufficient credits", 402), "settle the account"),
     "an encoding that was not asked for": (
         Answer(body=b"xxxx", headers={"content_encoding": "br"}),
-        "packed with br",
+        "compressed with br",
     ),
     "gzip that is none": (
         Answer(body=b"xxxx", headers={"content_encoding": "gzip"}),

@@ -17,7 +17,12 @@ CODE = ("loop_runner", "hooks", "bench", "examples", "tests", "docs")
 SUFFIXES = {".py", ".md", ".j2", ".yaml", ".json"}
 # Records of decisions and of earlier versions keep their words.
 HISTORY = ("docs/adr", "tests/data", "loop_runner/_resources")
-EARLIER_VERSIONS = {("loop_runner/runs/stand_ins.py", "made again")}
+EARLIER_VERSIONS = {
+    ("loop_runner/runs/stand_ins.py", "made again"),
+    # Requests: recorded replies are found by their words.
+    ("loop_runner/verify/agreement.py", "nobody's"),
+    ("loop_runner/verify/judge.py", "stands there"),
+}
 
 
 def files(roots: tuple[str, ...], suffixes: set[str]) -> list[Path]:

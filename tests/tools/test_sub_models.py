@@ -49,7 +49,7 @@ except LLMError as error:
     task = task_with(
         tmp_path / "task",
         code,
-        {"contains": "must fit this JSON Schema", "reply": "42"},
+        {"contains": "has to fit", "reply": "42"},
         {"contains": "is 42", "reply": "The answer: a is 42."},
         {"contains": "What is a?", "reply": CALL % "a"},
         {"contains": "How much?", "reply": f"```json\n{CALL % 'b'}\n```"},
