@@ -283,8 +283,9 @@ def test_forged_queries_are_answered_or_end_the_line(real_frames, loop, capsys):
         violations += len(shown)
         answered += len(replies)
         assert len(shown) <= 1, (SEED, number, way, shown)
-        assert len(replies) <= model.frames_sent, (SEED, number, way)
-        assert {reply.header["type"] for reply in replies} <= {"reply"}, (SEED, number, way)
+        refused = [reply for reply in replies if reply.header["type"] == "error"]  # of a call of a tool
+        assert len(replies) - len(refused) <= model.frames_sent, (SEED, number, way)
+        assert {reply.header["type"] for reply in replies} <= {"reply", "error"}, (SEED, number, way)
         if number == 300:
             before = resident_bytes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
     after = resident_bytes(), threading.active_count(), len(os.listdir("/proc/self/fd"))
