@@ -424,7 +424,7 @@ class Task:
     )
     notify: tuple[str | Mapping[str, Any], ...] = key(
         _list_of_targets,
-        "who is told how the run goes: a list of `${VARIABLE}` with an Apprise address, of"
+        "who gets messages about the run: a list of `${VARIABLE}` with an Apprise address, of"
         " `{command: [PROGRAM, ...]}`, and of `{webhook: URL, secret: VARIABLE}` ([notifications.md]"
         "(notifications.md))",
         default=(),
