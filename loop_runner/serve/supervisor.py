@@ -109,11 +109,11 @@ class Supervisor:
             run.state = "ended"
         elif run.process.is_alive():
             self._activate(run)
-        elif self.store.wanted(run.record.id) == "run":
+        elif self.store.wanted(run.record.id) == "run" and not (run.folder / ".git").exists():
             self._queue.append(run)
-        else:
+        else:  # perhaps it ended while no service was there to see it
             run.state = "running"
-            self._spawn(self._finish(run))
+            self._spawn(self._finish(run, was_seen=False))
         if run.is_live:
             self._start_grace(run)
 
@@ -307,13 +307,18 @@ class Supervisor:
         finally:
             self._starting.discard(run)
 
-    async def _finish(self, run: Tracked) -> None:
-        """Find out how a process ended, and whether it needs another one."""
+    async def _finish(self, run: Tracked, *, was_seen: bool = True) -> None:
+        """Find out how a process ended, and whether it needs another one.
+
+        An interruption that no service saw was not asked for (a reboot): the run goes on.
+        """
         end = await asyncio.to_thread(ended.of_run, run.folder, run.process.report())
         if run.process.is_alive():  # another process took over
             self._activate(run)
             return
         wanted = self.store.wanted(run.record.id)
+        if end["status"] == "interrupted" and not was_seen:
+            end["status"] = "crashed"
         if end["status"] in ("interrupted", "crashed") and wanted == "stop":
             end["status"] = "cancelled"
         if end["status"] == "crashed" and wanted == "run" and run.restarts < _MOST_RESTARTS:

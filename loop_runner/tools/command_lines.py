@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from loop_runner.tools import results
 from loop_runner.tools.placeholders import as_text, filled
@@ -57,30 +57,36 @@ async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: byt
     program = shutil.which(folder / words[0] if "/" in words[0] else words[0], path=env.get("PATH"))
     if program is None:
         raise ToolRaisedError(f"there is no program {words[0]}")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *words[1:],
-            cwd=folder,
-            env=dict(env),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ToolRaisedError(f"{words[0]} could not be started: {error}") from error
-    try:
-        async with asyncio.timeout(timeout_s):
-            out, errors, _ = await asyncio.gather(
-                _read(process.stdout, _LIMIT), _tail(process.stderr), _feed(process.stdin, stdin)
+    async with _pipe() as (out_end, out_stream), _pipe() as (error_end, error_stream):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *words[1:],
+                cwd=folder,
+                env=dict(env),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=out_end,
+                stderr=error_end,
+                start_new_session=True,
             )
-            code = await process.wait()
-    finally:
-        _kill(process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        except (OSError, ValueError) as error:
+            raise ToolRaisedError(f"{words[0]} could not be started: {error}") from error
+        out_end.close()
+        error_end.close()
+        assert process.stdin is not None
+        try:
+            async with asyncio.timeout(timeout_s):
+                out, errors, _ = await asyncio.gather(
+                    _read(out_stream, _LIMIT), _tail(error_stream), _feed(process.stdin, stdin)
+                )
+                code = await process.wait()
+        finally:
+            _kill(process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            if not process.stdin.transport.is_closing():
+                process.stdin.transport.abort()
+            await process.wait()
     text = out.decode("utf-8", "replace")
     if code < 0:
         raise ToolDiedError(f"{words[0]} was ended by signal {-code}")
@@ -92,8 +98,27 @@ async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: byt
     return text
 
 
-async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
-    assert stream is not None
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[IO[bytes], asyncio.StreamReader]]:
+    """The end that a program writes to, and a reader. A program that left its group cannot hold us up.
+
+    With a pipe of the event loop's own, waiting for a process means waiting until nobody can write to it.
+    """
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    stream = asyncio.StreamReader(limit=_CHUNK)
+    with open(writing, "wb", buffering=0) as writer:  # noqa: PTH123, ASYNC230 - a descriptor, not a path
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream),
+            open(reading, "rb", buffering=0),  # noqa: PTH123, SIM115, ASYNC230
+        )
+        try:
+            yield writer, stream
+        finally:
+            transport.close()
+
+
+async def _read(stream: asyncio.StreamReader, limit: int) -> bytes:
     data = bytearray()
     while chunk := await stream.read(_CHUNK):
         data += chunk
@@ -102,16 +127,14 @@ async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
     return bytes(data)
 
 
-async def _tail(stream: asyncio.StreamReader | None) -> bytes:
-    assert stream is not None
+async def _tail(stream: asyncio.StreamReader) -> bytes:
     data = b""
     while chunk := await stream.read(_CHUNK):
         data = (data + chunk)[-_ERROR_BYTES:]
     return data
 
 
-async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
-    assert stream is not None
+async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it did not want its input
         stream.write(data)
         await stream.drain()

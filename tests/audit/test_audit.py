@@ -105,7 +105,7 @@ def test_no_finding_is_lost_because_of_its_quote(project, quote):
     assert finding["quote"] in (project.folder / finding["file"]).read_text()
 
 
-SECOND = "An earlier reply judged"
+SECOND = "An earlier reply to this judged"
 RIGHT = judged(9, "", "", verdict="right")
 
 

@@ -125,7 +125,7 @@ def test_without_a_key_the_local_model_is_not_taken_unless_it_is_named(project, 
     models.mkdir()
     ended = without_key(project, env={"LOOP_RUNNER_MODELS": str(models)})
     assert ended.returncode == 2
-    assert "--model local:coder" in ended.stderr
+    assert "name a model, for example local:coder" in ended.stderr
 
 
 def test_an_unknown_model_is_no_missing_key(project):

@@ -220,7 +220,7 @@ def test_a_name_of_the_users_own_is_used(tree):
 def test_two_names_of_the_users_own_that_collide_are_refused(tree):
     base = tree(**{"a.txt": "a", "b.txt": "b"})
     error = refused([{"path": "a.txt", "name": "n"}, {"path": "b.txt", "name": "n"}], base)
-    assert "two inputs are called 'n'" in error.message
+    assert "two inputs have the name 'n'" in error.message
 
 
 # ── what is refused ─────────────────────────────────────────────────────────────────────────────────

@@ -120,7 +120,17 @@ def test_asyncio_run_in_a_cell_that_awaits_says_why_it_cannot(kernel):
     kernel.run(ASYNC)
     result = kernel.run("await double(1)\nasyncio.run(double(1))")
     assert result.error.startswith("RuntimeError: asyncio.run() cannot be called")
+    assert "<end of the cell>:1: RuntimeWarning: coroutine 'double' was never awaited" in result.output
     assert kernel.run("asyncio.run(double(1))").output == "2\n"
+
+
+def test_a_coroutine_that_is_shown_and_not_awaited_is_warned_of_in_its_own_cell(kernel):
+    kernel.run(ASYNC)
+    for _ in range(2):
+        output = kernel.run("double(1)").output
+        assert "<end of the cell>:1: RuntimeWarning: coroutine 'double' was never awaited" in output
+        assert ".py" not in output
+    assert kernel.run("print(1)").output == "1\n"
 
 
 def test_variables_of_a_cell_that_awaits_are_saved(start):

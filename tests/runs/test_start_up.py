@@ -4,6 +4,7 @@ import collections
 import re
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ UNUSED = {
 }
 RUN = """
 import sys
+from importlib.machinery import PathFinder
 from loop_runner.cli import main
 try:
     main(["run", sys.argv[1], "--run-dir", sys.argv[2]])
@@ -220,8 +222,11 @@ def test_packages_that_are_found_in_other_ways_are_asked_for_in_the_long_way(mon
         def find_distributions(self, *_):
             return iter(())
 
+    plain = [finder for finder in sys.meta_path if not hasattr(finder, "find_distributions")]
+    plain.append(PathFinder)  # libraries of other tests may have added finders of their own
+    monkeypatch.setattr(sys, "meta_path", plain)
     assert not plugins._may_be_any("loop_runner.none")
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    monkeypatch.setattr(sys, "meta_path", [*plain, Finder()])
     assert plugins._may_be_any("loop_runner.none")
 
 
@@ -241,6 +246,7 @@ def test_the_version_of_the_prices_is_the_installed_one():
 
 OPENED = """
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from loop_runner.runs import start as runs
 from loop_runner.runs.context import RunContext

@@ -1,5 +1,6 @@
 """What survives: identity of requests, restarts, clients that leave, limits, and borders of tokens."""
 
+import os
 import threading
 import time
 
@@ -217,8 +218,6 @@ def test_a_silent_run_is_heard_of_and_is_paused_when_its_client_leaves(small):
 
 
 def test_a_service_that_is_killed_finds_its_runs_and_a_client_gets_the_rest(tmp_path):
-    import os
-
     env = {**os.environ, **write_models(tmp_path / "tasks")}
     process = Process(tmp_path, "--tasks", str(tmp_path / "tasks"), "--max-runs", "1", env=env)
     service = process.start()
@@ -240,6 +239,27 @@ def test_a_service_that_is_killed_finds_its_runs_and_a_client_gets_the_rest(tmp_
     ]
     assert len(starts) == 1
     assert len(list((service.runs / ".serve" / "requests").iterdir())) == 2
+    process.kill()
+    service.http.close()
+
+
+def test_a_run_that_ended_while_no_service_was_there_is_not_started_again(tmp_path):
+    process = Process(
+        tmp_path, "--tasks", str(tmp_path / "tasks"), env={**os.environ, **write_models(tmp_path / "tasks")}
+    )
+    service = process.start()
+    run = service.start("slow", "Unseen?")
+    until(service, run, "turn_committed")
+    process.kill()
+    trace = service.runs / run / ".git" / "loop-runner" / "events.jsonl"
+    end = time.monotonic() + 60
+    while b'"kind": "run_ended"' not in trace.read_bytes():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    service = process.start()
+    assert service.wait(run)["state"] == "verified"
+    kinds = [data.get("kind") for _, data in service.events(f"/v1/runs/{run}/events")]
+    assert (kinds.count("run_started"), kinds.count("run_ended")) == (1, 1)
     process.kill()
     service.http.close()
 

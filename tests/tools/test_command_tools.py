@@ -63,6 +63,8 @@ def test_a_parameter_can_be_the_standard_input(tmp_path):
         (["no-such-program"], ToolRaisedError, "there is no program no-such-program"),
         (["sh", "-c", "yes"], ToolRaisedError, "printed more than"),
         (["sh", "-c", "sleep 60 & wait"], TimeoutError, ""),
+        (["setsid", "sh", "-c", "sleep 20"], TimeoutError, ""),
+        (["sh", "-c", "setsid sleep 20 & echo lost >&2; yes"], ToolRaisedError, "printed more than"),
     ],
 )
 def test_a_program_that_does_not_end_well_gives_an_error_that_says_how(run, error, message, tmp_path):

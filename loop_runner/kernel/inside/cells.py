@@ -64,6 +64,9 @@ _set_recursion_limit, _recursion_limit = sys.setrecursionlimit, sys.getrecursion
 _set_trace, _set_profile = sys.settrace, sys.setprofile
 _signal = signal.signal
 _SIGINT = signal.SIGINT
+# What only the frames or the value of a cell held dies before the next cell: a warning about it, as of a
+# coroutine that was never awaited, belongs to this cell, and names this place rather than a file of ours.
+_DROP = compile("left.clear()", "<end of the cell>", "exec")
 
 
 def new_namespace() -> dict[str, Any]:
@@ -94,6 +97,7 @@ class CellRunner:
         self.streams = Capture(self._kept, 1, "<stdout>"), Capture(self._kept, 2, "<stderr>")
         self._pid = _getpid()
         self._in_cell = False
+        self._left: list[object] = []  # what is to die at the end of the cell
         self._stdin: TextIO | None = None
         self._known_names: set[str] = set()
         self._words: set[str] = set()
@@ -112,6 +116,9 @@ class CellRunner:
         notices = self._repair() + self._cancelled_tasks()
         end, trace, last_line = self._explain(error, notices)
         answer, answer_notices = self._answer.end_cell(raised=error is not None)
+        self._left.append(error)
+        del error
+        exec(_DROP, {"left": self._left})  # noqa: S102 - our own code
         head, tail, missing = self._output(trace)
         added, removed = self._changed_names()
         return {
@@ -184,6 +191,7 @@ class CellRunner:
         value = evaluate(codes, self._namespace, self._cancelled)
         if last is not None and value is not None:
             self._show(value)
+            self._left.append(value)
 
     def _noted(self, code: CodeType) -> CodeType:
         self._words |= words_of(code)

@@ -31,9 +31,14 @@ def run(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: list[st
     finally:
         _cancel_rest(loop)
         loop.close()
-    if error is not None:
+    if error is None:
+        return value
+    try:
         raise error
-    return value
+    finally:
+        del (
+            error
+        )  # its traceback holds this frame: what the cell held would die in a later cell, and warn there
 
 
 async def _evaluate(codes: Sequence[CodeType], namespace: dict[str, Any]) -> _Outcome:
