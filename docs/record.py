@@ -85,7 +85,7 @@ class Terminal:
 
 
 def animated(frames: list[Frame]) -> str:
-    """One SVG that shows the frames one after the other, for ever."""
+    """One SVG that shows the frames one after the other, again and again."""
     total = sum(frame.seconds for frame in frames)
     parts, rules, begins = [], [], 0.0
     for number, frame in enumerate(frames):
