@@ -41,7 +41,7 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 	$(BIN)/python -m tests.audit_proof
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-adversary, test-clients and test-crash
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
 
 test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
 	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
