@@ -71,6 +71,7 @@ format: setup  ## put the code into its format
 
 docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+	$(BIN)/python -m tests.support.notebooks
 
 site: setup  ## build the documentation as a site, into .cache/site; a link that leads nowhere is an error
 	$(BIN)/python -m mkdocs build --strict
