@@ -71,6 +71,7 @@ format: setup  ## put the code into its format
 
 docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+	$(BIN)/python -m tests.support.notebooks
 
 recording: setup  ## record docs/pictures/run.svg and watch.svg from a real terminal; needs tmux
 	$(BIN)/python -m docs.record

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from loop_runner.records import VerifierReport as VerifierReport
     from loop_runner.runs.bisect import SearchResult as SearchResult
     from loop_runner.runs.bisect import Step as Step
+    from loop_runner.runs.committed import RecordedCall as RecordedCall
+    from loop_runner.runs.committed import RecordedRequest as RecordedRequest
     from loop_runner.runs.compare import Comparison as Comparison
     from loop_runner.runs.compare import FileChange as FileChange
     from loop_runner.runs.compare import VariableChange as VariableChange
@@ -84,6 +86,7 @@ _HOMES = {
     "audit.outputs": "ReportKind",
     "records": "Checkpoint RunStatus Spend Variable VerifierReport",
     "runs.bisect": "SearchResult Step",
+    "runs.committed": "RecordedCall RecordedRequest",
     "runs.compare": "Comparison FileChange VariableChange",
     "runs.cost": "Cost CostLine",
     "runs.exporting": "Export",

@@ -86,7 +86,9 @@ class Work(Generic[T]):
         ended = asyncio.wrap_future(self._future)
         while not ended.done():
             try:
-                await asyncio.wait([ended])
+                # With a timeout, because IPython's handler of an interrupt cancels this task in the loop's
+                # next round and does not wake a loop that sleeps.
+                await asyncio.wait([ended], timeout=_TICK_S)
             except asyncio.CancelledError as error:
                 cancelled = error
                 self.stop()
