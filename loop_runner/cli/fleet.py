@@ -107,13 +107,24 @@ def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
 
 @fleet.command()
 @_FILE
-def results(fleet_path: Path) -> int:
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Also fetch the verified runs from a git store, for a task of type synthesis.",
+)
+def results(fleet_path: Path, runs: Path | None) -> int:
     """Write the results file from what the store holds.
 
     \b
     Example:  loop-runner fleet results fleet.yaml
     """
+    from loop_runner.fleet.verified_runs import fetch_runs
+
     result, store = _opened(fleet_path)
+    if runs is not None:
+        fetched = fetch_runs(result, store, runs)
+        output.write(f"{runs}: {output.plural(fetched, 'verified run')}")
     count = _write_results(result, store)
     output.write(
         f"{result.results}: {output.plural(count, 'result')} of {output.plural(len(result.jobs), 'job')}"
