@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs recording site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -71,6 +71,9 @@ format: setup  ## put the code into its format
 
 docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+
+recording: setup  ## record docs/pictures/run.svg and watch.svg from a real terminal; needs tmux
+	$(BIN)/python -m docs.record
 
 site: setup  ## build the documentation as a site, into .cache/site; a link that leads nowhere is an error
 	$(BIN)/python -m mkdocs build --strict
