@@ -10,6 +10,11 @@ from typing import Literal
 
 Kind = Literal["number", "name", "list", "yes_no", "absent"]
 SIZES = {"10kB": 10_000, "100kB": 100_000, "1MB": 1_000_000, "10MB": 10_000_000, "50MB": 50_000_000}
+# What every way to answer asks for, beside the question.
+INSTRUCTION = (
+    "Write the answer alone into the first line, as short as possible. Below it, quote the lines that prove"
+    " it. If the texts do not contain the answer, write: Not in the texts."
+)
 
 
 @dataclass(frozen=True, slots=True)
