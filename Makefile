@@ -144,10 +144,22 @@ pdf-proof: setup  ## read a hundred real PDFs with PDFium and with pypdf: words 
 test-inspect: setup  ## install inspect-ai beside the project, and open an exported log with it
 	$(BIN)/python -m uv venv --quiet --allow-existing .cache/inspect
 	$(BIN)/python -m uv pip install --quiet --python .cache/inspect/bin/python inspect-ai
-	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py
+	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py tests/evals/test_inspect.py
 
 report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
 	$(BIN)/python -m tests.report_proof
+
+eval: setup .cache/evals/peers  ## ask every question of the tuning half in six ways, and write evals/RESULTS.md: days on a CPU, continues
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m evals run $(EVAL)
+
+eval-quick: setup .cache/evals/peers  ## two questions per family and size, 10 and 100 kB; begins nothing after an hour
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m evals run --questions 2 --sizes 10kB,100kB --minutes $(or $(EVAL_MINUTES),60) $(EVAL)
+
+.cache/evals/peers:
+	$(BIN)/python -m uv venv --quiet $@
+	$(BIN)/python -m uv pip install --quiet --python $@/bin/python rlms dspy
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench
