@@ -49,7 +49,7 @@ FOLDERS = {
         "task",
     },
     "loop": {"session", "verify", "model", "kernel", "workspace", "task"},
-    "agents": {"session", "workspace", "task"},
+    "agents": {"session", "model", "workspace", "task"},
     "session": {"tools", "verify", "model", "kernel", "workspace", "task"},
     "tools": {"model", "inputs", "workspace", "task"},
     "verify": {"model", "inputs", "workspace", "sandbox", "task"},
