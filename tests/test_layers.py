@@ -29,7 +29,7 @@ FOLDERS = {
         "watch",
     },
     "watch": set(),  # the public API only, as the next ones
-    "serve": set(),
+    "serve": {"report"},
     "mcp": set(),
     "fleet": set(),
     "report": set(),
@@ -90,7 +90,7 @@ OWNERS = {
     "anthropic": {"model"},
     "xllamacpp": {"model"},
     "httpx2": {"model", "tools"},
-    "jinja2": {"task", "report", "fleet"},
+    "jinja2": {"task", "report", "fleet", "serve"},
     "click": {"cli"},
     "distributed": {"fleet"},
     "rich": {"cli", "watch"},
