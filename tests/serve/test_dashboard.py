@@ -1,5 +1,6 @@
 """The dashboard as a browser without scripts uses it: pages, sessions, forms, and what is refused."""
 
+import asyncio
 import html
 import re
 import time
@@ -7,12 +8,16 @@ import time
 import httpx2
 import pytest
 
+from loop_runner.serve import dashboard
+from loop_runner.serve import dashboard_pages as pages
+from loop_runner.serve.fault import Fault
 from loop_runner.serve.sessions import COOKIE, Sessions
+from loop_runner.serve.store import Record, Store
+from loop_runner.serve.supervisor import Tracked
 from loop_runner.serve.tokens import Tokens
 from tests.support.service import ALICE, BOB, parsed
 
 pytestmark = pytest.mark.slow
-FORM = {"content-type": "application/x-www-form-urlencoded"}
 ATTACK = "<script>alert(1)</script>\u202e{{ 7*7 }}\x1b[31m"
 
 
@@ -78,6 +83,16 @@ def finished(service):
     return run_id
 
 
+@pytest.fixture(scope="module")
+def paused(service):
+    """A run that continues as soon as somebody may say so."""
+    run_id = service.start("slow", "Paused?")
+    service.http.post(f"/v1/runs/{run_id}/pause", json={})
+    service.wait(run_id, "paused")
+    yield run_id
+    service.http.post(f"/v1/runs/{run_id}/stop", json={})
+
+
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -138,16 +153,17 @@ def test_the_report_is_served_to_both_and_has_no_origin(service, browser, finish
     assert service.http.get(f"/v1/runs/{finished}/report", headers=other).status_code == 404
 
 
-def test_a_run_that_waits_in_the_queue_has_no_report_yet(service, browser):
-    ids = [service.start("slow", f"Queued {number}?") for number in range(6)]
-    queued = next(run_id for run_id in reversed(ids) if service.state(run_id) == "queued")
-    done = service.http.get(f"/v1/runs/{queued}/report")
-    assert (done.status_code, done.json()["error"]["code"]) == (409, "no_report_yet")
-    assert "queued" in browser.text(f"/runs/{queued}")
-    assert "Load the page again" in browser.text(f"/runs/{queued}")
-    for run_id in ids:
-        browser.act(run_id, "stop")
-        service.wait(run_id)
+def test_a_run_that_waits_in_the_queue_has_a_page_and_no_report_yet(tmp_path):
+    store = Store(tmp_path / "service", tmp_path / "runs")
+    run = Tracked(Record("queued-run", "alice", "runs", "good", "Queued?", ""), store)
+    page = pages.of_run(run, form_mark="0" * 64, owner="alice")
+    for text in ("queued", "Load the page again", "/queued-run/pause", "/queued-run/stop", "data-live"):
+        assert text in page
+    assert "/queued-run/note" not in page
+    with pytest.raises(Fault) as caught:
+        asyncio.run(dashboard.report(run))
+    assert (caught.value.status, caught.value.code) == (409, "no_report_yet")
+    store.close()
 
 
 def test_the_stream_gives_lines_to_show_and_ends(browser, finished):
@@ -250,15 +266,14 @@ def test_a_run_of_another_token_is_not_there(other, finished):
         ({"sec-fetch-site": "same-origin"}, "own", 303),
     ],
 )
-def test_a_form_that_this_session_did_not_get_changes_nothing(service, browser, headers, mark, status):
-    run_id = service.start("slow", f"Forged {headers} {mark}?")
+def test_a_form_that_this_session_did_not_get_changes_nothing(
+    service, browser, paused, headers, mark, status
+):
     with Browser(service.url) as another:
         given = {"own": browser.mark(), "of another session": another.mark()}.get(mark, mark)
-    done = browser.post(f"/runs/{run_id}/stop", form_mark=given, headers=headers)
+    done = browser.post(f"/runs/{paused}/resume", form_mark=given, headers=headers)
     assert done.status_code == status
-    if status == 403:
-        assert service.state(run_id) in ("queued", "running")
-        service.http.post(f"/v1/runs/{run_id}/stop", json={})
+    assert (service.state(paused) == "paused") is (status == 403)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ const main = document.querySelector("main[data-live]");
 if (main) {
   const log = document.getElementById("log");
   const state = document.getElementById("state");
+  document.getElementById("reload").remove();
   const source = new EventSource(`/runs/${main.dataset.run}/events?since=${main.dataset.since}`);
   source.addEventListener("line", (event) => {
     const item = document.createElement("li");
