@@ -38,10 +38,10 @@ def run(options: argparse.Namespace) -> int:
         arms, missing = _arms(options, stack)
         for name, reason in missing.items():
             print(f"{name}: not measured: {reason}")
-        asked = runner.questions(
+        drawn = runner.questions(
             options.families, halves.seeds(options.half, options.questions), options.sizes
         )
-        runner.measure(arms, options.model, asked, options.results, end=end)
+        runner.measure(arms, options.model, drawn, options.results, end=end)
     return report(options)
 
 
@@ -60,9 +60,7 @@ def report(options: argparse.Namespace) -> int:
     setup = Setup("", None, 0)
     rows = runner.read(options.results)
     reasons = {name: arm(setup).missing() for name, arm in ARMS.items()}
-    missing = {
-        name: reason if "installed" in reason else "not asked for yet" for name, reason in reasons.items()
-    }
+    missing = {name: reason if "installed" in reason else "not run yet" for name, reason in reasons.items()}
     print(results.write(rows, missing, options.results.parent))
     return 0
 

@@ -48,7 +48,7 @@ class Row:
 
     @property
     def attempt(self) -> tuple[str, str, str, str, int, int]:
-        """What identifies an attempt: made once, it is not made again."""
+        """What identifies an attempt: it is made once."""
         return (self.arm, self.model, self.version, self.family, self.seed, self.size)
 
     @property
@@ -76,7 +76,7 @@ def questions(
 def measure(
     arms: Mapping[str, Arm],
     model: str,
-    asked: Iterable[Question | str],
+    drawn: Iterable[Question | str],
     path: Path,
     *,
     end: float = float("inf"),
@@ -85,7 +85,7 @@ def measure(
     """Ask each arm each question and append the attempts to ``path``; no new one begins after ``end``."""
     done = {row.attempt for row in read(path)}
     versions = {name: arm.version() for name, arm in arms.items()}
-    for question in asked:
+    for question in drawn:
         if isinstance(question, str):
             show(question)
             continue

@@ -61,7 +61,7 @@ FOLDERS = {
     "task": set(),
 }
 # What the library offers by name; front ends use nothing else.
-PUBLIC = {"__version__", *loop_runner.__all__} - set(FOLDERS)
+PUBLIC = {"__version__", *loop_runner.__all__, *loop_runner._FURTHER} - set(FOLDERS)
 # The ground floor: plain modules, which every folder may import.
 FLOOR = {
     "__init__": set(),  # the version and the names of the library, which FRONT_DOOR has for type checkers

@@ -90,7 +90,7 @@ def make(seed: int, size: int) -> Question:
         clauses.append(f"{at + 1}. {term.title}. {term.contract.format(first[0])}")
         earlier = (second if at in conflicts else first)[1]
         agreements[place] = f"{term.title}. {term.agreement.format(earlier)}"
-    text, key = _asked(seed, rng, conflicts, places)
+    text, key = _ask(seed, rng, conflicts, places)
     texts = {"contract.txt": "\n".join(clauses) + "\n"}
     room = max(size - len(texts["contract.txt"]), 0) // len(agreements)
     for place, clause in agreements.items():
@@ -98,7 +98,7 @@ def make(seed: int, size: int) -> Question:
     return Question("contracts", seed, size, text, texts, key)
 
 
-def _asked(seed: int, rng: random.Random, conflicts: list[int], places: list[str]) -> tuple[str, Key]:
+def _ask(seed: int, rng: random.Random, conflicts: list[int], places: list[str]) -> tuple[str, Key]:
     kind = seed // 2 % 3
     if kind == 0:
         numbers = tuple(str(at + 1) for at in conflicts)

@@ -14,7 +14,7 @@ from evals.questions import Key, Question
 from tests.support.tasks import ready
 
 
-def asked(texts, text="Which port does the host db listen on?"):
+def question_about(texts, text="Which port does the host db listen on?"):
     return Question("needles", 0, 100, text, texts, Key("number", ("8080",)))
 
 
@@ -32,7 +32,7 @@ def test_a_call_shows_the_texts_and_the_question_and_never_the_key(served, tmp_p
 def test_the_direct_call_cuts_the_texts_to_the_window_and_again_when_they_are_too_long(served, tmp_path):
     served.answer = lambda prompt: (400, "exceeds the context") if len(prompt) > 8000 else (200, "8080")
     attempt = ARMS["direct"](Setup("x", served.endpoint, 10)).answer(
-        asked({"a.txt": "word " * 9000}), tmp_path
+        question_about({"a.txt": "word " * 9000}), tmp_path
     )
     assert attempt.answer == "8080"
     lengths = [len(prompt) for prompt in served.prompts]
@@ -46,7 +46,7 @@ def test_the_direct_call_cuts_the_texts_to_the_window_and_again_when_they_are_to
 )
 def test_a_call_that_fails_is_an_attempt_without_an_answer(served, tmp_path, arm, status, text):
     served.answer = lambda prompt: (status, text)
-    attempt = ARMS[arm](Setup("x", served.endpoint, 10)).answer(asked({"a.txt": "x\n"}), tmp_path)
+    attempt = ARMS[arm](Setup("x", served.endpoint, 10)).answer(question_about({"a.txt": "x\n"}), tmp_path)
     assert attempt.answer == ""
     assert attempt.error
 
@@ -101,7 +101,7 @@ def script(tmp_path):
 
 @pytest.mark.slow
 def test_the_loop_returns_what_its_gates_accepted(script, tmp_path):
-    question = asked({"notes.txt": "The port is 8080.\nThe host is db.\n"})
+    question = question_about({"notes.txt": "The port is 8080.\nThe host is db.\n"})
     wrong = "9090\n\n> notes.txt:1: The port is 9090."
     right = "8080\n\n> notes.txt:1: The port is 8080."
     model = script(wrong, right, right)
@@ -118,7 +118,9 @@ def test_the_loop_returns_what_its_gates_accepted(script, tmp_path):
 
 
 def test_a_run_that_cannot_begin_is_an_attempt_without_an_answer(tmp_path):
-    attempt = ARMS["loop"](Setup("script:missing.yaml", None, 60)).answer(asked({"a": "x\n"}), tmp_path)
+    attempt = ARMS["loop"](Setup("script:missing.yaml", None, 60)).answer(
+        question_about({"a": "x\n"}), tmp_path
+    )
     assert (attempt.answer, attempt.verified) == ("", False)
     assert "missing.yaml" in attempt.error
 
@@ -148,7 +150,7 @@ print("noise")
 print(json.dumps({"answer": request["texts"]["a"]}))
 """
     _peer(tmp_path, monkeypatch, code)
-    attempt = ARMS["rlms"](Setup("x", served.endpoint, 30)).answer(asked({"a": "8080"}), tmp_path)
+    attempt = ARMS["rlms"](Setup("x", served.endpoint, 30)).answer(question_about({"a": "8080"}), tmp_path)
     assert (attempt.answer, attempt.verified) == ("8080", None)
 
 
@@ -164,7 +166,7 @@ print(json.dumps({"answer": request["texts"]["a"]}))
 def test_a_package_that_fails_is_an_attempt_without_an_answer(served, tmp_path, monkeypatch, code, words):
     _peer(tmp_path, monkeypatch, code)
     limit = 0.5 if "sleep" in code else 30
-    attempt = ARMS["dspy"](Setup("x", served.endpoint, limit)).answer(asked({"a": "8080"}), tmp_path)
+    attempt = ARMS["dspy"](Setup("x", served.endpoint, limit)).answer(question_about({"a": "8080"}), tmp_path)
     assert attempt.answer == ""
     assert words in attempt.error
 
@@ -182,7 +184,9 @@ def test_a_real_package_reaches_the_endpoint_and_its_answer_comes_back(served, t
     served.answer = answer
     os.environ.pop("EVALS_PEERS", None)
     peers.version_of.cache_clear()
-    attempt = ARMS[name](Setup("x", served.endpoint, 100)).answer(asked({"a.txt": "x" * 100}), tmp_path)
+    attempt = ARMS[name](Setup("x", served.endpoint, 100)).answer(
+        question_about({"a.txt": "x" * 100}), tmp_path
+    )
     assert attempt.answer == str(len("=== a.txt ===\n") + 100), attempt
     assert attempt.tokens_out >= 3
 

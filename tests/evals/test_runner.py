@@ -30,8 +30,8 @@ class Fixed:
 
 
 def measured(path, arm, *, seeds=(0, 2), families=("needles",), **keys):
-    asked = runner.questions(families, seeds, [3000])
-    runner.measure({"loop": arm}, "m", asked, path, show=lambda _: None, **keys)
+    questions = runner.questions(families, seeds, [3000])
+    runner.measure({"loop": arm}, "m", questions, path, show=lambda _: None, **keys)
     return runner.read(path)
 
 
