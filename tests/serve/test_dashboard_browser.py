@@ -1,5 +1,9 @@
-"""The dashboard in a real browser: axe, wide and narrow, light and dark, live, and without scripts."""
+"""The dashboard in a real browser: axe, wide and narrow, light and dark, live, and without scripts.
 
+``make test`` runs a sample, ``make test-dashboard`` (LOOP_RUNNER_EVERY_PAGE=1) all of it.
+"""
+
+import os
 import shutil
 
 import pytest
@@ -12,6 +16,7 @@ playwright = pytest.importorskip(
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe is not installed (extra `browser`)"
 )
+every_page = pytest.mark.skipif(not os.environ.get("LOOP_RUNNER_EVERY_PAGE"), reason="make test-dashboard")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
@@ -41,6 +46,7 @@ def logged_in(browser, service, **keys):
     return page, messages
 
 
+@every_page
 def test_axe_finds_nothing_wrong_and_nothing_is_wider_than_a_phone(browser, service):
     finished = service.start("good", "Which answer? " + "x" * 300)
     live = service.start("slow", "Live?")
@@ -80,6 +86,7 @@ def test_a_live_page_shows_new_events_and_the_end_without_a_reload(browser, serv
     page.context.close()
 
 
+@every_page
 def test_without_scripts_a_run_is_read_and_stopped(browser, service):
     run_id = service.start("slow", "Without scripts?")
     service.wait(run_id, "running")
@@ -94,6 +101,7 @@ def test_without_scripts_a_run_is_read_and_stopped(browser, service):
     page.context.close()
 
 
+@every_page
 def test_a_report_in_the_dashboard_has_no_session(browser, service):
     run_id = service.start("good", "Reported?")
     service.wait(run_id)
