@@ -72,7 +72,7 @@ def run_on_dask(executor: str, work: Dispatch) -> Ending:
     Dask only says who runs what. Leases still decide, so a job that Dask runs twice is paid for once.
     """
     fleet, cache = work.fleet, str(work.cache)
-    with _client(executor) as client:
+    with client_of(executor) as client:
         from distributed import as_completed
 
         submitted = {
@@ -107,7 +107,8 @@ def _run_one(path: str, name: str, cache: str) -> str:
 
 
 @contextmanager
-def _client(executor: str) -> Iterator[Any]:
+def client_of(executor: str) -> Iterator[Any]:
+    """A client of the Dask cluster that ``executor`` names. Raises ``ConfigError`` where it names none."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
