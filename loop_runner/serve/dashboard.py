@@ -17,11 +17,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 import loop_runner as lr
 from loop_runner.serve import dashboard_pages as pages
-from loop_runner.serve import guard, steering, streams
+from loop_runner.serve import guard, steering_requests, streams
+from loop_runner.serve.browser_sessions import Sessions
 from loop_runner.serve.desk import Desk
 from loop_runner.serve.fault import Fault, bad, missing
 from loop_runner.serve.progress import line_of
-from loop_runner.serve.sessions import Sessions
 from loop_runner.serve.streams import frame
 from loop_runner.serve.supervisor import Tracked
 from loop_runner.serve.tokens import Tokens
@@ -181,20 +181,20 @@ async def asset(_request: Request, _desk: Desk, name: str) -> Response:
 async def _acted(desk: Desk, run: Tracked, action: str, form: Mapping[str, str]) -> None:
     match action:
         case "pause":
-            steering.pause(desk, run)
+            steering_requests.pause(desk, run)
         case "resume":
-            steering.resume(desk, run)
+            steering_requests.resume(desk, run)
         case "stop":
-            steering.stop(desk, run)
+            steering_requests.stop(desk, run)
         case "note":
-            await steering.note(run, _required(form, "text"))
+            await steering_requests.note(run, _required(form, "text"))
         case "budget":
             limit = {_required(form, "limit"): _number(_required(form, "value"))}
-            await steering.budget(desk, run, limit)
+            await steering_requests.budget(desk, run, limit)
         case "approve":
-            await steering.approve(run)
+            await steering_requests.approve(run)
         case "reject":
-            await steering.reject(run, _required(form, "why"))
+            await steering_requests.reject(run, _required(form, "why"))
         case _:
             raise missing("form")
 

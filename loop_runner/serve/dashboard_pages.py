@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import loop_runner as lr
 from loop_runner import text
 from loop_runner.report import html, page
-from loop_runner.serve import steering
+from loop_runner.serve import steering_requests
 from loop_runner.serve.progress import Trace, line_of
 from loop_runner.serve.supervisor import Tracked
 
@@ -148,7 +148,7 @@ def _forms(run: Tracked) -> list[dict[str, Any]]:
     if run.status == "verified":
         return []
     limits: list[dict[str, Any]] = [
-        {"name": "limit", "label": "Limit", "choices": steering.LIMITS},
+        {"name": "limit", "label": "Limit", "choices": steering_requests.LIMITS},
         {"name": "value", "label": "New value", "is_number": True},
     ]
     budget = _form("budget", "Change the limit", limits)

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
+from loop_runner.serve.browser_sessions import Sessions
 from loop_runner.serve.fault import Fault
 from loop_runner.serve.service_settings import Settings
-from loop_runner.serve.sessions import Sessions
 from loop_runner.serve.tokens import Tokens
 
 Scope = MutableMapping[str, Any]

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import loop_runner as lr
-from loop_runner.serve import bodies, dashboard, guard, outcomes, steering, streams
+from loop_runner.serve import bodies, dashboard, guard, outcomes, steering_requests, streams
 from loop_runner.serve.chat import checked_schema
 from loop_runner.serve.contents import read
 from loop_runner.serve.desk import Desk
@@ -156,49 +156,49 @@ def _read(run: Tracked, path: str) -> bytes:
 async def pause(_request: Request, desk: Desk, run_id: str) -> Response:
     """Pause at the next commit."""
     run = desk.run(run_id)
-    steering.pause(desk, run)
+    steering_requests.pause(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def resume(_request: Request, desk: Desk, run_id: str) -> Response:
     """Continue a paused run, or one that ended without a verified answer."""
     run = desk.run(run_id)
-    steering.resume(desk, run)
+    steering_requests.resume(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def stop(_request: Request, desk: Desk, run_id: str) -> Response:
     """Stop as one Ctrl-C does."""
     run = desk.run(run_id)
-    steering.stop(desk, run)
+    steering_requests.stop(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def budget(request: Request, desk: Desk, run_id: str) -> Response:
     """Change limits: of an active run from its next turn on, of one that has ended by continuing it."""
     run = desk.run(run_id)
-    await steering.budget(desk, run, await bodies.json_object(request))
+    await steering_requests.budget(desk, run, await bodies.json_object(request))
     return JSONResponse(_shown(run), 202)
 
 
 async def note(request: Request, desk: Desk, run_id: str) -> Response:
     """Leave a note for the model: it sees the note once, in its next message."""
     run = desk.run(run_id)
-    await steering.note(run, bodies.text(await bodies.json_object(request), "text"))
+    await steering_requests.note(run, bodies.text(await bodies.json_object(request), "text"))
     return JSONResponse(_shown(run), 202)
 
 
 async def approve(_request: Request, desk: Desk, run_id: str) -> Response:
     """Approve the answer that a `human` verifier asks about."""
     run = desk.run(run_id)
-    await steering.approve(run)
+    await steering_requests.approve(run)
     return JSONResponse(_shown(run), 202)
 
 
 async def reject(request: Request, desk: Desk, run_id: str) -> Response:
     """Reject it; the next pass is shown why."""
     run = desk.run(run_id)
-    await steering.reject(run, bodies.text(await bodies.json_object(request), "why"))
+    await steering_requests.reject(run, bodies.text(await bodies.json_object(request), "why"))
     return JSONResponse(_shown(run), 202)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from loop_runner.serve import dashboard
 from loop_runner.serve import dashboard_pages as pages
+from loop_runner.serve.browser_sessions import COOKIE, Sessions
 from loop_runner.serve.fault import Fault
-from loop_runner.serve.sessions import COOKIE, Sessions
 from loop_runner.serve.store import Record, Store
 from loop_runner.serve.supervisor import Tracked
 from loop_runner.serve.tokens import Tokens
