@@ -227,15 +227,15 @@ def test_tokens_are_counted_under_a_running_loop(monkeypatch):
 
 
 def test_a_signal_that_the_system_gives_to_another_thread_is_heeded_by_the_thread_that_waits():
-    asked = threading.Event()
-    before = signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+    is_stopped = threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda *_: is_stopped.set())
 
     def send_to_this_thread():
         time.sleep(0.1)  # until the other one waits
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
     try:
-        work = Work(lambda _: asked.wait(30))
+        work = Work(lambda _: is_stopped.wait(30))
         threading.Thread(target=send_to_this_thread).start()
         assert work.wait() is True
     finally:
