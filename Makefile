@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect test-terminal report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -139,6 +139,9 @@ test-inspect: setup  ## install inspect-ai beside the project, and open an expor
 	$(BIN)/python -m uv venv --quiet --allow-existing .cache/inspect
 	$(BIN)/python -m uv pip install --quiet --python .cache/inspect/bin/python inspect-ai
 	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py
+
+test-terminal: setup  ## steer a run in two real terminals (tmux), from the start to a fork: two minutes
+	$(BIN)/python -m tests.terminal_proof
 
 report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
 	$(BIN)/python -m tests.report_proof
