@@ -149,6 +149,9 @@ test-inspect: setup  ## install inspect-ai beside the project, and open an expor
 	$(BIN)/python -m uv pip install --quiet --python .cache/inspect/bin/python inspect-ai
 	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py tests/evals/test_inspect.py
 
+test-terminal: setup  ## steer a run in two real terminals (tmux), from the start to a fork: two minutes
+	$(BIN)/python -m tests.terminal_proof
+
 report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
 	$(BIN)/python -m tests.report_proof
 
