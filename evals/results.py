@@ -148,10 +148,9 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 def overall(rows: Sequence[Row]) -> str:
     """A row for each arm."""
-    lines = [
-        "| arm | right | verified and right | verified and wrong | unverified | failed | seconds | tokens | passes |"
-    ]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = ("arm", "right", "verified and right", "verified and wrong", "unverified", "failed")
+    columns += ("seconds", "tokens", "passes")
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for arm in _arms(rows):
         total = summary([row for row in rows if row.arm == arm])
         shares = (total.right, total.verified_right, total.verified_wrong, total.unverified, total.failed)

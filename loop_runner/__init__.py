@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         regex,
         schema,
         stable,
+        support,
     )
     from loop_runner.api.record import Record, RecordedPass, RecordedTurn
     from loop_runner.api.result import Result, Run
@@ -73,7 +74,9 @@ _HOMES = {
     "api.detached": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
-    "api.makers": "agreement all_of any_of citations command contains human judge python regex schema stable",
+    "api.makers": (
+        "agreement all_of any_of citations command contains human judge python regex schema stable support"
+    ),
     "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
@@ -151,6 +154,7 @@ __all__ = [
     "stable",
     "start",
     "stream",
+    "support",
     "types",
     "verify",
 ]
