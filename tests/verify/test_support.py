@@ -4,10 +4,13 @@ import hashlib
 import json
 
 import pytest
+import yaml
 
+import loop_runner as lr
 from loop_runner.errors import ModelError
 from loop_runner.records import Accepted, Broken, Inputs, InputText, Rejected
 from tests.support.gates import Says, made, submission
+from tests.support.tasks import ready
 
 POLICY = """\
 Packages have a priority.
@@ -132,3 +135,28 @@ def test_a_changed_input_is_broken_and_no_reader_is_paid(support, tmp_path):
     output, panel = support(reply("no"))
     assert isinstance(output, Broken)
     assert not panel.requests
+
+
+@pytest.mark.slow
+def test_a_run_continues_after_a_rejected_reading_and_its_replies_are_found_again(tmp_path):
+    """The first quote contains the word in another sense: real, and verified by ``citations`` alone."""
+    (tmp_path / "policy.txt").write_text(POLICY)
+    script = {
+        "root": [ready(OTHER_SENSE), ready(GOOD)],
+        "judge": [
+            {"match": "policy.txt:4", "reply": reply("no", why="It is about maintainers.")},
+            {"match": "policy.txt:2", "reply": reply("yes", "the system needs is required")},
+        ],
+    }
+    (tmp_path / "script.yaml").write_text(yaml.safe_dump(script))
+    result = lr.ask(
+        QUESTION,
+        str(tmp_path / "policy.txt"),
+        model=f"script:{tmp_path / 'script.yaml'}",
+        verify=[lr.citations(answer_in_quote=True), lr.support(1)],
+        run_dir=tmp_path / "run",
+    )
+    assert (result.status, result.spend.passes) == ("verified", 2), result.reason
+    assert result.answer == GOOD
+    assert "It is about maintainers." in str(result.run.record().passes[0].reports)
+    assert lr.verify(result.run).status == "same"
