@@ -17,7 +17,7 @@ from loop_runner.api.checked_task import Settings, as_overrides
 from loop_runner.api.result import Run
 from loop_runner.api.typed_events import OnEvent, listening
 from loop_runner.api.work import Work
-from loop_runner.audit import markup, outputs, reports, run_folders
+from loop_runner.audit import markup, outputs, reports, run_folders, shards
 from loop_runner.audit import run as audits
 from loop_runner.audit.findings import Finding
 from loop_runner.audit.outputs import KINDS, ReportKind, Target
@@ -147,6 +147,7 @@ def audit(
     keep: int | None = None,
     skip_without_key: bool = False,
     trust: bool = False,
+    shard: str | None = None,
     on_event: OnEvent = None,
     stop: Stop | None = None,
     settings: Settings = (),
@@ -157,8 +158,10 @@ def audit(
 
     A call that was stopped is continued by the same call. ``reports`` are files to write, which are not
     audited themselves. ``runs_dir`` has the run folders of audits, of which ``keep`` keeps the newest.
-    ``skip_without_key`` makes an audit that cannot ask a model pass. ``keys`` are keys of the task for this
-    call: ``budget__usd``; ``settings`` are the same by their dotted names.
+    ``shard="0/3"`` judges the first of three parts of the files, by a hash of their names; the same call
+    without it then uses what all parts have paid for. ``skip_without_key`` makes an audit that cannot ask a
+    model pass. ``keys`` are keys of the task for this call: ``budget__usd``; ``settings`` are the same by
+    their dotted names.
     Raises ``ConfigError`` for what cannot work.
     """
     chosen = [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths or ())]
@@ -168,6 +171,7 @@ def audit(
             why="nothing would be judged",
             hint='for example lr.audit(["src/"], ...)',
         )
+    part = None if shard is None else shards.parse(shard)
     targets = [Target(_known(kind), os.fspath(path)) for kind, path in _pairs(reports)]
     listeners = listening(on_event)
 
@@ -191,6 +195,7 @@ def audit(
                 skip_without_key=skip_without_key,
                 settings=[*as_overrides(keys), *as_overrides(settings)],
                 is_trusted=trust,
+                shard=part,
                 open_context=context,
             )
         )

@@ -28,7 +28,7 @@ _TURNS = 1_000_000  # a turn is a batch; how many there are is the audit's affai
 _CELL_S = 1800.0  # to search all files
 _FORMAT = 2
 _NAME = "audit"
-_EARLIER = 5  # audits whose replies are used again
+_EARLIER = 64  # audits whose replies are used again: one for each shard of a divided audit
 _PAID = "workspace/judged/"
 
 

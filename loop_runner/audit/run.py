@@ -19,6 +19,7 @@ from loop_runner.audit import baseline, chosen_files, findings, outputs, plan, r
 from loop_runner.audit.findings import Report
 from loop_runner.audit.plan import Plan
 from loop_runner.audit.reports import About
+from loop_runner.audit.shards import Shard
 from loop_runner.errors import ConfigError
 from loop_runner.model import registry
 from loop_runner.records import Outcome
@@ -79,21 +80,24 @@ def run(
     skip_without_key: bool = False,
     settings: Sequence[tuple[str, Any]] = (),
     is_trusted: bool = False,
+    shard: Shard | None = None,
     open_context: Callable[[Path], AbstractContextManager[RunContext]] | None = None,
 ) -> AuditResult:
     """Judge the files at ``paths`` by the rules in ``rules_file``; a call that was stopped is continued.
 
     ``rules_file`` may be the rules themselves, as mappings. ``report_files`` are written from the result
     later: they are not audited, like the baseline and the rules.
-    ``settings`` are keys of the task that hold for this call. ``open_context`` gives listeners and the
-    wish to stop to the run in a folder, and is entered only when models may be asked. Raises ``NoKeyError``
-    when no model can be asked, unless ``skip_without_key``; another ``LoopRunnerError`` for what cannot work.
+    ``settings`` are keys of the task that hold for this call. With ``shard``, only its files are judged.
+    ``open_context`` gives listeners and the wish to stop to the run in a folder, and is entered only when
+    models may be asked. Raises ``NoKeyError`` when no model can be asked, unless ``skip_without_key``;
+    another ``LoopRunnerError`` for what cannot work.
     """
     known = _known(baseline_file, write_baseline=write_baseline)
     read, source = _rules(rules_file)
     own = [source, *report_files, *([baseline_file] if baseline_file else [])]
-    files = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
-    about = _about(read, source, files, fail_on, env)
+    whole = chosen_files.choose(paths, Path.cwd(), exclude, changed_since, own)
+    files = whole if shard is None else shard.of(whole)
+    about = _about(read, source, files, fail_on, env, shard)
     try:
         about = replace(about, model=judge(model, source, env))
     except NoKeyError as error:
@@ -102,7 +106,7 @@ def run(
             return error.result
         raise
     planned = plan.make(read, files.texts, about.model, source.parent.resolve(), settings)
-    about = replace(about, reason=_why_nothing(files, planned))
+    about = replace(about, reason=_why_nothing(files, planned, shard))
     context = open_context or (lambda _folder: nullcontext(RunContext(env)))
     call = _Call(env, runs_folder, tuple(settings), is_trusted, context)
     result = _judged(planned, files, about, call)
@@ -145,16 +149,19 @@ def _about(
     files: chosen_files.Scope,
     fail_on: str,
     env: Mapping[str, str],
+    shard: Shard | None,
 ) -> About:
     names = [text.name for text in files.texts.texts]
-    unused = tuple(rule.id for rule in read if names and not any(map(rule.is_about, names)))
+    # Of a part of the files it says nothing that no rule is about them.
+    unused = tuple(rule.id for rule in read if shard is None and names and not any(map(rule.is_about, names)))
+    part = "" if shard is None else f"shard-{shard.index}-of-{shard.count}/"
     return About(
         read,
         __version__,
         fail_on,
         comparison=files.comparison,
         unused=unused,
-        category=f"loop-runner-audit/{os.path.relpath(rules_file.resolve(), files.base)}/",
+        category=f"loop-runner-audit/{os.path.relpath(rules_file.resolve(), files.base)}/{part}",
         information_uri=_information_uri(env),
     )
 
@@ -191,12 +198,14 @@ def _unasked(error: NoKeyError, about: About, *, is_skipped: bool) -> AuditResul
     return AuditResult(Report(is_complete=is_skipped), about, 0 if is_skipped else error.exit_code)
 
 
-def _why_nothing(files: chosen_files.Scope, planned: Plan) -> str:
+def _why_nothing(files: chosen_files.Scope, planned: Plan, shard: Shard | None) -> str:
     """Why there is no file to judge; "" when there is one."""
     if planned.texts.texts:
         return ""
     if files.texts.texts:
         return f"no rule is about {plural(len(files.texts.texts), 'file')}: see `files` of the rules"
+    if shard is not None:
+        return f"no file is in the shard {shard}"
     if files.comparison:
         return f"no file differs; {files.comparison}"
     return "every file was left out"

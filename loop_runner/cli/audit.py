@@ -69,6 +69,16 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
     show_default=True,
     help="Without a provider's key, exit with 2 or with 0; the report says so either way.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only the I-th of N parts of the files, counted from 0.",
+)
+@click.option(
+    "--executor",
+    metavar="NAME",
+    help="Judge parts of the files on a Dask cluster first: dask-local:N or dask://HOST:PORT.",
+)
 @trusting.TRUST
 @options("exclude", "set", "estimate", "json", "display", "quiet", "verbose")
 def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
@@ -82,6 +92,8 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     if flags["is_estimate"]:
         return estimates.of_audit(paths, rules_file, flags)
     targets = _targets(flags["outputs"])
+    if flags["executor"] is not None:
+        _spread(paths, rules_file, flags)
     with interruptible(flags, None, display.AuditProgress) as listening:
         result = lr.audit(
             paths,
@@ -98,6 +110,7 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
             skip_without_key=flags["on_missing_key"] == "skip",
             settings=flags["settings"],
             trust=flags["is_trusted"],
+            shard=flags["shard"],
             **listening,
         )
     for note in result.notes:
@@ -105,6 +118,27 @@ def audit(paths: tuple[Path, ...], rules_file: Path, **flags: Any) -> int:
     if result.status != "interrupted":
         _print(result, [kind for kind, path in targets if path == "-"], as_json=flags["as_json"])
     return result.exit_code
+
+
+def _spread(paths: Sequence[Path], rules_file: Path, flags: Mapping[str, Any]) -> None:
+    """Have parts of the files judged by the workers of a cluster; this audit then uses their replies."""
+    from loop_runner.fleet.audit_shards import run_shards
+
+    if flags["shard"] is not None:
+        raise click.UsageError("--executor divides the files itself: leave --shard out")
+    given = [
+        *(("--model", model) if (model := flags["model"] or preferences.sub_model()) else ()),
+        *(word for name in flags["exclude"] for word in ("--exclude", name)),
+        *(word for setting in flags["settings"] for word in ("--set", setting)),
+        *(("--changed-since", flags["changed_since"]) if flags["changed_since"] else ()),
+        *(("--baseline", str(known)) if (known := flags["baseline"]) and known.exists() else ()),
+        *(("--runs", str(flags["runs"])) if flags["runs"] else ()),
+        *(("--trust",) if flags["is_trusted"] else ()),
+        *("--on-missing-key", flags["on_missing_key"]),
+    ]
+    command = [*given, "--rules", str(rules_file), "--", *map(str, paths)]
+    for sentence in run_shards(flags["executor"], command):
+        output.note(f"{sentence}; this part is judged here")
 
 
 def _targets(given: Sequence[str]) -> list[tuple[lr.types.ReportKind, str]]:

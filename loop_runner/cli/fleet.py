@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _FILE = click.argument("fleet_path", metavar="FLEET.yaml", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+_ONLY = click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
 _SHOWN = 20
+_MOST_NOTE_CHARS = 16_000
 
 
 @click.group()
@@ -67,11 +69,9 @@ def run(fleet_path: Path, executor: str, shard: str | None, as_json: bool, quiet
             output.note(_change_line(name, state))
 
     with _stopping() as should_stop:
-        given = (result, store, jobs, cache, on_change, should_stop)
-        if executor == "local":
-            ending = executors.run_here(*given)
-        else:
-            ending = executors.run_on_dask(executor, *given)
+        work = executors.Dispatch(result, store, jobs, cache, on_change, should_stop, output.note)
+        is_local = executor == "local"
+        ending = executors.run_here(work) if is_local else executors.run_on_dask(executor, work)
     _write_results(result, store)
     summary = _summary(store, jobs)
     if as_json:
@@ -107,13 +107,24 @@ def status(fleet_path: Path, watch: bool, as_json: bool) -> int:
 
 @fleet.command()
 @_FILE
-def results(fleet_path: Path) -> int:
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Also fetch the verified runs from a git store, for a task of type synthesis.",
+)
+def results(fleet_path: Path, runs: Path | None) -> int:
     """Write the results file from what the store holds.
 
     \b
     Example:  loop-runner fleet results fleet.yaml
     """
+    from loop_runner.fleet.verified_runs import fetch_runs
+
     result, store = _opened(fleet_path)
+    if runs is not None:
+        fetched = fetch_runs(result, store, runs)
+        output.write(f"{runs}: {output.plural(fetched, 'verified run')}")
     count = _write_results(result, store)
     output.write(
         f"{result.results}: {output.plural(count, 'result')} of {output.plural(len(result.jobs), 'job')}"
@@ -126,7 +137,7 @@ def results(fleet_path: Path) -> int:
 @click.option(
     "--failed", is_flag=True, required=True, help="Every job that has ended without a verified answer."
 )
-@click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
+@_ONLY
 def retry(fleet_path: Path, failed: bool, only: str) -> int:  # noqa: ARG001 - the flag says what is retried
     """Let jobs that have ended without a verified answer be run again; they continue their runs.
 
@@ -138,14 +149,16 @@ def retry(fleet_path: Path, failed: bool, only: str) -> int:  # noqa: ARG001 - t
     from loop_runner.fleet.states import RETRIED
 
     def retried(state: JobState) -> JobState | None:
-        return replace(state, status="waiting", crashes=(), reason="") if state.status in RETRIED else None
+        if state.status not in RETRIED:
+            return None
+        return replace(state, status="waiting", crashes=(), reason="", is_stopped=False)
 
     return _change(fleet_path, only, retried, "will be run again")
 
 
 @fleet.command()
 @_FILE
-@click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
+@_ONLY
 def pause(fleet_path: Path, only: str) -> int:
     """Start no more jobs, and stop those that run at their next commit. `fleet resume` continues them.
 
@@ -159,7 +172,7 @@ def pause(fleet_path: Path, only: str) -> int:
 
 @fleet.command()
 @_FILE
-@click.option("--only", metavar="PATTERN", default="*", help="Only jobs whose name matches.")
+@_ONLY
 def resume(fleet_path: Path, only: str) -> int:
     """Let paused jobs be run again.
 
@@ -172,6 +185,73 @@ def resume(fleet_path: Path, only: str) -> int:
         lambda state: replace(state, is_paused=False) if state.is_paused else None,
         "no longer paused",
     )
+
+
+@fleet.command()
+@_FILE
+@_ONLY
+def stop(fleet_path: Path, only: str) -> int:
+    """End jobs: those that run stop at their next commit, and no worker takes the others.
+
+    What they have committed is kept. `fleet retry --failed` lets them be run again, from there.
+
+    \b
+    Example:  loop-runner fleet stop fleet.yaml --only 'contract-7*'
+    """
+    return _change(fleet_path, only, lambda state: state.stopped(), "stopped")
+
+
+@fleet.command()
+@_FILE
+@click.argument("text")
+@_ONLY
+def note(fleet_path: Path, text: str, only: str) -> int:
+    """Leave a note for the models of all jobs that have not ended.
+
+    The worker of a job gives it to the run, whose model sees it once, in its next message.
+
+    \b
+    Example:  loop-runner fleet note fleet.yaml "look at the annexes too" --only 'contract-7*'
+    """
+    if not 0 < len(text.strip()) <= _MOST_NOTE_CHARS:
+        raise ConfigError(
+            f"the note has {len(text):,} characters, and 1 to {_MOST_NOTE_CHARS:,} are possible",
+            why="it becomes a part of the conversation of each job",
+            hint="write what the model should know, in fewer words",
+        )
+    return _change(fleet_path, only, lambda state: state.with_note(text), "will be given the note")
+
+
+@fleet.command()
+@_FILE
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    required=True,
+    help="Where the index and the pages are written.",
+)
+@_ONLY
+def report(fleet_path: Path, target: Path, only: str) -> int:
+    """Write a page for each run of the fleet, and an index of them, as HTML that can be read offline.
+
+    Nothing is started. Runs in a git repository are fetched first.
+
+    \b
+    Example:  loop-runner fleet report fleet.yaml -o reports/
+    """
+    from loop_runner.fleet.executors import own_folder
+    from loop_runner.report import all_runs
+
+    result, store = _opened(fleet_path)
+    states, at = store.states(), own_folder(result, _cache()) / "reported"
+    jobs = [job for job in result.jobs if job.name in states and fnmatch.fnmatchcase(job.name, only)]
+    runs = [folder for job in jobs if (folder := store.run_folder(job.name, at)).is_dir()]
+    path = all_runs.write_runs(runs, target, f"Runs of {result.name}", store.address)
+    output.write(f"{path}: {output.plural(len(runs), 'run')} of {output.plural(len(result.jobs), 'job')}")
+    return 0
 
 
 @fleet.command()

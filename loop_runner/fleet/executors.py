@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,61 +24,77 @@ def own_folder(fleet: Fleet, cache: Path) -> Path:
     return cache / "fleets" / f"{fleet.name}-{fleet.identity.task_sha256[:12]}"
 
 
-def run_here(
-    fleet: Fleet,
-    store: Store,
-    jobs: Sequence[Job],
-    cache: Path,
-    on_change: Callable[[str, JobState], None],
-    should_stop: Callable[[], bool],
-) -> Ending:
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """What a caller wants to be run: the ``jobs`` of a fleet, and where its listeners are.
+
+    ``on_change`` gets every new state, ``on_wait`` a sentence while the store cannot be reached.
+    """
+
+    fleet: Fleet
+    store: Store
+    jobs: Sequence[Job]
+    cache: Path
+    on_change: Callable[[str, JobState], None] = lambda _name, _state: None
+    should_stop: Callable[[], bool] = lambda: False
+    on_wait: Callable[[str], None] = lambda _sentence: None
+
+    @property
+    def own_folder(self) -> Path:
+        """What this machine keeps of the fleet beside the store."""
+        return own_folder(self.fleet, self.cache)
+
+    def left(self) -> tuple[str, ...]:
+        """The names of the jobs that have not ended."""
+        states = self.store.states()
+        return tuple(
+            job.name for job in self.jobs if job.name not in states or not states[job.name].state.has_ended
+        )
+
+
+def run_here(work: Dispatch) -> Ending:
     """Run the jobs on this machine, as many at a time as the fleet says."""
     return Worker(
-        fleet, store, jobs, own_folder(fleet, cache), fleet.concurrency, on_change, should_stop
+        work.fleet,
+        work.store,
+        work.jobs,
+        work.own_folder,
+        work.fleet.concurrency,
+        work.on_change,
+        work.should_stop,
+        work.on_wait,
     ).work()
 
 
-def run_on_dask(
-    executor: str,
-    fleet: Fleet,
-    store: Store,
-    jobs: Sequence[Job],
-    cache: Path,
-    on_change: Callable[[str, JobState], None],
-    should_stop: Callable[[], bool],
-) -> Ending:
+def run_on_dask(executor: str, work: Dispatch) -> Ending:
     """Submit each job to a Dask cluster. The fleet file must be at the same path on every worker.
 
     Dask only says who runs what. Leases still decide, so a job that Dask runs twice is paid for once.
     """
-    with _client(executor) as client:
+    fleet, cache = work.fleet, str(work.cache)
+    with client_of(executor) as client:
         from distributed import as_completed
 
         submitted = {
             client.submit(
-                _run_one, str(fleet.path), job.name, str(cache), key=f"{fleet.name}-{job.name}", pure=False
+                _run_one, str(fleet.path), job.name, cache, key=f"{fleet.name}-{job.name}", pure=False
             ): job.name
-            for job in jobs
+            for job in work.jobs
         }
         reasons = []
         for future in as_completed(submitted):
             name = submitted[future]
-            states = store.states()
+            states = work.store.states()
             if future.status == "error":
                 reasons.append(f"{name}: {future.exception()}")
             elif name in states:
-                on_change(name, states[name].state)
+                work.on_change(name, states[name].state)
             future.release()
-            if should_stop():
+            if work.should_stop():
                 client.cancel(list(submitted))
-                return Ending(_left(jobs, store), "stopped")
-    left = _left(jobs, store)
+                return Ending(work.left(), "stopped")
+    left = work.left()
     return Ending(left, "; ".join(reasons[:3]) if left else "")
-
-
-def _left(jobs: Sequence[Job], store: Store) -> tuple[str, ...]:
-    states = store.states()
-    return tuple(job.name for job in jobs if job.name not in states or not states[job.name].state.has_ended)
 
 
 def _run_one(path: str, name: str, cache: str) -> str:
@@ -90,7 +107,8 @@ def _run_one(path: str, name: str, cache: str) -> str:
 
 
 @contextmanager
-def _client(executor: str) -> Iterator[Any]:
+def client_of(executor: str) -> Iterator[Any]:
+    """A client of the Dask cluster that ``executor`` names. Raises ``ConfigError`` where it names none."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:

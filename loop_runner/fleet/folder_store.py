@@ -6,6 +6,7 @@ next completes what a killed worker left. So a state and the money always agree.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,7 +18,17 @@ from pathlib import Path
 
 from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.stores import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
+from loop_runner.fleet.stores import (
+    NOTHING,
+    Extra,
+    Identity,
+    Kept,
+    LostError,
+    OverBudgetError,
+    UnreachableError,
+)
+
+_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # until a person acts
 
 
 class FolderStore:
@@ -26,6 +37,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = str(folder)
+        self._read: dict[str, tuple[tuple[int, ...], Kept]] = {}  # by job: its file, and what it holds
 
     def begin(self, identity: Identity) -> None:
         """Use the store for this fleet."""
@@ -47,12 +59,21 @@ class FolderStore:
     def states(self) -> Mapping[str, Kept]:
         """The state of every job that was ever taken, by name."""
         with self._reached("reading the states"):
-            result = {}
-            for entry in sorted(os.scandir(self.folder / "jobs"), key=lambda entry: entry.name):
-                if entry.name.endswith(".json"):
-                    name = entry.name.removesuffix(".json")
-                    result[name] = self._parsed(name, Path(entry.path).read_bytes())
-            return result
+            entries = [entry for entry in os.scandir(self.folder / "jobs") if entry.name.endswith(".json")]
+            self._read = {
+                entry.name.removesuffix(".json"): self._read_once(entry)
+                for entry in sorted(entries, key=lambda entry: entry.name)
+            }
+            return {name: kept for name, (_, kept) in self._read.items()}
+
+    def _read_once(self, entry: os.DirEntry[str]) -> tuple[tuple[int, ...], Kept]:
+        """What a file of ``jobs/`` holds; it is read when it is not the file that was read before."""
+        about = entry.stat()
+        file = (about.st_ino, about.st_mtime_ns, about.st_size)
+        name = entry.name.removesuffix(".json")
+        if (known := self._read.get(name)) is not None and known[0] == file:
+            return known
+        return file, self._parsed(name, Path(entry.path).read_bytes())
 
     def swap(self, name: str, was: Kept | None, state: JobState, extra: Extra = NOTHING) -> Kept:
         """Replace a state, durably and together with ``extra``."""
@@ -145,7 +166,8 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            raise EnvironmentFault(
+            fault = EnvironmentFault if error.errno in _LASTING else UnreachableError
+            raise fault(
                 f"{doing} failed: {self.address}: {error.strerror or error}",
                 why="workers meet in the store, and a job may only run under a lease from it",
                 hint="check that the folder is there, is writable and has space, then run the fleet again",

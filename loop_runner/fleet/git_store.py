@@ -27,7 +27,16 @@ from typing import Any
 
 from loop_runner import EnvironmentFault
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.stores import NOTHING, Extra, Identity, Kept, LostError, OverBudgetError
+from loop_runner.fleet.stores import (
+    NOTHING,
+    Extra,
+    Identity,
+    Kept,
+    LostError,
+    OverBudgetError,
+    UnreachableError,
+)
+from loop_runner.process import kill_group
 
 _TIMEOUT_S = 120.0
 _TRIES = 40  # of a change that only others' money has overtaken
@@ -42,6 +51,7 @@ _OVERTAKEN = (
     "atomic push failed",
     "rejected",
 )
+_REFUSED = ("unpacker error", "unpack failed", "hook declined", "no space left", "permission denied")
 _PLAIN = ("-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
 
 
@@ -56,6 +66,7 @@ class GitStore:
     def __init__(self, address: str, mirror: Path) -> None:
         self.address = address
         self._mirror = mirror
+        self._read: dict[str, Kept] = {}  # states, by the ids of their blobs
         self._pushed: dict[str, str] = {}  # refs of runs and results that the store is known to have
 
     def begin(self, identity: Identity) -> None:
@@ -75,8 +86,11 @@ class GitStore:
         """The state of every job that was ever taken, by name."""
         self._fetch(_JOBS, _MONEY)
         refs = self._refs(_JOBS)
-        blobs = self._blobs(refs.values())
-        return {ref.removeprefix(_JOBS): self._kept(ref, oid, blobs[oid]) for ref, oid in refs.items()}
+        blobs = self._blobs(oid for oid in refs.values() if oid not in self._read)
+        self._read = {
+            oid: self._read.get(oid) or self._kept(ref, oid, blobs[oid]) for ref, oid in refs.items()
+        }
+        return {ref.removeprefix(_JOBS): self._read[oid] for ref, oid in refs.items()}
 
     def swap(self, name: str, was: Kept | None, state: JobState, extra: Extra = NOTHING) -> Kept:
         """Replace a state, durably and together with ``extra``."""
@@ -98,7 +112,10 @@ class GitStore:
                 return Kept(state, oid)
             time.sleep(random.uniform(0, 0.05 * min(attempt + 1, 20)))  # noqa: S311 - not for secrets
             self._fetch(ref, _MONEY)
-            if self._refs(ref).get(ref, "") != before:
+            if (there := self._refs(ref).get(ref, "")) == oid:
+                self._pushed |= others
+                return Kept(state, oid)  # it was pushed, and the answer was lost on the way
+            if there != before:
                 raise LostError(name)
         raise EnvironmentFault(
             f"{self.address}: the state of the job {name!r} could not be changed in {_TRIES} tries",
@@ -149,6 +166,8 @@ class GitStore:
         try:
             self._git(["push", "-q", "--atomic", *leases, self.address, *moves, *forced], objects)
         except _GitError as error:
+            if any(word in error.text.lower() for word in _REFUSED):
+                raise self._refused(error) from error
             if any(word in error.text for word in _OVERTAKEN):
                 return False
             raise self._unreachable(error) from error
@@ -249,11 +268,18 @@ class GitStore:
         except _GitError as error:
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: _GitError) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _unreachable(self, error: _GitError) -> UnreachableError:
+        return UnreachableError(
             f"the store {self.address} cannot be reached: {error.text[-300:]}",
             why="workers meet in the store, and a job may only run under a lease from it",
             hint=f"try git ls-remote {self.address}; then run the fleet again",
+        )
+
+    def _refused(self, error: _GitError) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"the store {self.address} takes no changes: {error.text[-300:]}",
+            why="a job may only run under a lease, and its lease would be written there",
+            hint="free space, or give this worker the right to push; then run the fleet again",
         )
 
     def _git(
@@ -294,17 +320,26 @@ def _git(
     result = kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"} | dict(env or {})
     data = given.encode() if isinstance(given, str) else given
     try:
-        ended = subprocess.run(
+        process = subprocess.Popen(
             ["git", *_PLAIN, *arguments],
             cwd=cwd,
             env=result,
-            input=data,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise _GitError(str(error)) from error
-    if ended.returncode:
-        raise _GitError(ended.stderr.decode("utf-8", "replace").strip())
-    return ended.stdout
+    try:
+        output, errors = process.communicate(data, _TIMEOUT_S)
+    except BaseException as error:
+        # Also the programs that git has started: an ssh without a network would hold the pipes for hours.
+        kill_group(process.pid)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise _GitError(f"git {arguments[0]} has not ended after {_TIMEOUT_S:.0f} s") from error
+        raise
+    if process.returncode:
+        raise _GitError(errors.decode("utf-8", "replace").strip())
+    return output

@@ -90,6 +90,14 @@ class RunProcess:
         """Let it send requests until that moment of the boot clock."""
         self._files.permit_until(until)
 
+    def give(self, note: str) -> bool:
+        """Give the run a note for its model; False while the run cannot take it yet."""
+        try:
+            lr.open(self._run).note(note)
+        except LoopRunnerError:
+            return False
+        return True
+
     def poll(self) -> Ended | None:
         """How it ended; None while it runs."""
         code = self._process.poll()

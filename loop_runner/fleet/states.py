@@ -8,11 +8,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 JobStatus = Literal[
-    "waiting", "running", "verified", "unverified", "blocked", "broken", "interrupted", "poison"
+    "waiting", "running", "verified", "unverified", "blocked", "broken", "interrupted", "poison", "stopped"
 ]
 
-ENDED: tuple[JobStatus, ...] = ("verified", "unverified", "blocked", "broken", "poison")
-RETRIED: tuple[JobStatus, ...] = ("unverified", "blocked", "broken", "poison")  # by `fleet retry --failed`
+ENDED: tuple[JobStatus, ...] = ("verified", "unverified", "blocked", "broken", "poison", "stopped")
+RETRIED: tuple[JobStatus, ...] = (  # by `fleet retry --failed`
+    "unverified",
+    "blocked",
+    "broken",
+    "poison",
+    "stopped",
+)
+STOPPED = "stopped with `fleet stop`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class JobState:
     """One job as the store knows it. Amounts are US dollars; ``beat`` grows with each renewal of a lease.
 
     ``worker`` holds the lease while ``status`` is ``running``; ``crashes`` lists the workers that were lost.
+    ``is_paused``, ``is_stopped`` and ``notes`` are requests of a person, which the worker takes.
     """
 
     status: JobStatus = "waiting"
@@ -37,6 +45,8 @@ class JobState:
     reason: str = ""
     commit: str = ""
     is_paused: bool = False
+    is_stopped: bool = False
+    notes: tuple[str, ...] = ()  # that the run does not have yet
 
     @property
     def has_ended(self) -> bool:
@@ -46,6 +56,24 @@ class JobState:
     def beaten(self, **changes: Any) -> Self:
         """The state after one more renewal by its worker."""
         return replace(self, beat=self.beat + 1, **changes)
+
+    def stopped(self) -> JobState | None:
+        """The state after a request to stop: a job that runs is ended by its worker. None: it has ended."""
+        if self.has_ended:
+            return None
+        if self.status == "running":
+            return replace(self, is_stopped=True)
+        return replace(self, status="stopped", is_stopped=True, is_paused=False, reason=STOPPED)
+
+    def with_note(self, text: str) -> JobState | None:
+        """The state with one more note for the model. None: the job has ended, so no model would see it."""
+        return None if self.has_ended else replace(self, notes=(*self.notes, text))
+
+    def with_requests_of(self, other: JobState, given: int) -> Self:
+        """This state with the requests that ``other`` has, but the first ``given`` notes of it."""
+        return replace(
+            self, is_paused=other.is_paused, is_stopped=other.is_stopped, notes=other.notes[given:]
+        )
 
     def to_json(self) -> bytes:
         """One line, keys in the order of the fields."""
@@ -57,7 +85,8 @@ class JobState:
         try:
             result = json.loads(data)
             known = {item.name: result[item.name] for item in fields(cls) if item.name in result}
-            state = cls(**known | {"crashes": tuple(result.get("crashes", ()))})
+            lists = {key: tuple(result.get(key, ())) for key in ("crashes", "notes")}
+            state = cls(**known | lists)
             state._check()
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(str(error)) from error
@@ -68,7 +97,8 @@ class JobState:
         if not all(isinstance(number, int | float) and 0 <= number < float("inf") for number in numbers):
             msg = "a number is negative or none"
             raise ValueError(msg)
-        if not all(isinstance(text, str) for text in (self.status, self.worker, self.reason, *self.crashes)):
+        texts = (self.status, self.worker, self.reason, *self.crashes, *self.notes)
+        if not all(isinstance(text, str) for text in texts):
             msg = "a text is none"
             raise ValueError(msg)
 

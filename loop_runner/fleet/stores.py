@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loop_runner import ConfigError
+from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet.states import JobState, Money
 
 FORMAT = 1
@@ -81,6 +81,10 @@ class Extra:
 
 
 NOTHING = Extra()
+
+
+class UnreachableError(EnvironmentFault):
+    """The store cannot be reached now; it may be later."""
 
 
 class LostError(Exception):

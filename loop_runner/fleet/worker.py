@@ -20,8 +20,16 @@ from loop_runner import EnvironmentFault
 from loop_runner.fleet.fleet_file import Fleet
 from loop_runner.fleet.jobs import Job
 from loop_runner.fleet.run_process import Ended, RunProcess
-from loop_runner.fleet.states import JobState, JobStatus
-from loop_runner.fleet.stores import Extra, Kept, LostError, OverBudgetError, Store
+from loop_runner.fleet.states import STOPPED, JobState, JobStatus
+from loop_runner.fleet.stores import (
+    NOTHING,
+    Extra,
+    Kept,
+    LostError,
+    OverBudgetError,
+    Store,
+    UnreachableError,
+)
 from loop_runner.process import permit_moment
 
 TTL_S = 120.0
@@ -30,6 +38,7 @@ _PERMITTED = 0.9  # of the time to live: a run stops before its lease can be tak
 _TICK_S = 0.2
 _LOOK_S = 2.0
 _MOST_CRASHES = 3
+_PATIENCE_S = 600.0  # with a store that cannot be reached, before a worker gives up
 _INTERRUPTED: JobStatus = "interrupted"
 
 
@@ -47,6 +56,9 @@ class _Held:
     process: RunProcess
     renewed: float  # monotonic
     pushed: str = ""  # the commit that was kept last
+    given: int = 0  # notes of ``kept`` that the run has
+    is_asked: bool = False  # a person has changed the state
+    is_stopping: bool = False
 
 
 @dataclass(slots=True)
@@ -76,29 +88,59 @@ class Worker:
     width: int
     on_change: Callable[[str, JobState], None] = lambda _name, _state: None
     should_stop: Callable[[], bool] = lambda: False
+    on_wait: Callable[[str], None] = lambda _sentence: None  # the store cannot be reached
     ttl_s: float = TTL_S
+    patience_s: float = _PATIENCE_S
     waits: bool = True  # for jobs that other workers run
     name: str = field(default_factory=worker_name)
     _held: dict[str, _Held] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _is_out_of_money: bool = False
+    _looked: float | None = None  # monotonic
+    _reached: float = field(default_factory=time.monotonic)  # when the store last answered
+    _is_waiting: bool = False  # for a store that cannot be reached
 
     def work(self) -> Ending:
-        """Run jobs until none is left, the money is spent, or ``should_stop``."""
-        looked = 0.0
+        """Run jobs until none is left, the money is spent, or ``should_stop``.
+
+        Waits while the store cannot be reached, and raises ``EnvironmentFault`` after ten minutes of that.
+        """
         try:
             while not self.should_stop():
-                self._look_after()
-                if time.monotonic() - looked >= _LOOK_S or (not self._held and not looked):
-                    states = self.store.states()
-                    looked = time.monotonic()
-                    self._take(states)
-                    if not self._held and (ending := self._ending(states)):
+                try:
+                    if ending := self._round():
                         return ending
+                except UnreachableError as error:
+                    if time.monotonic() - self._reached > self.patience_s:
+                        raise
+                    self._wait_for_store(error)
                 time.sleep(_TICK_S)
             return self._stopped()
         finally:
             self._let_go()
+
+    def _round(self) -> Ending | None:
+        """Look after the jobs held here and, every two seconds and when one has ended, at the store."""
+        self._look_after()
+        if self._looked is not None and time.monotonic() - self._looked < _LOOK_S:
+            return None
+        self._looked = time.monotonic()  # also when it fails: a store that is away is not asked all the time
+        states = self.store.states()
+        self._reached, self._is_waiting = time.monotonic(), False
+        self._hear(states)
+        self._take(states)
+        return None if self._held else self._ending(states)
+
+    def _wait_for_store(self, error: UnreachableError) -> None:
+        if not self._is_waiting:
+            self.on_wait(f"{error.message}; trying again for {self.patience_s / 60:.0f} minutes")
+        self._is_waiting = True
+        time.sleep(_LOOK_S)
+
+    def _hear(self, states: Mapping[str, Kept]) -> None:
+        """Notice where a person has changed the state of a job that runs here."""
+        for name, held in self._held.items():
+            held.is_asked = name in states and states[name].version != held.kept.version
 
     # ── taking jobs ─────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +177,9 @@ class Worker:
             return True
         if kept.state.has_ended or kept.state.is_paused:
             return False
-        return kept.state.status != "running" or self._has_expired(job.name, kept)
+        # A lease of this worker's own, whose answer was lost on the way, is its own to take again.
+        is_leased = kept.state.status == "running" and kept.state.worker != self.name
+        return not is_leased or self._has_expired(job.name, kept)
 
     def _has_expired(self, name: str, kept: Kept) -> bool:
         seen = self._seen.get(name)
@@ -147,7 +191,8 @@ class Worker:
 
     def _begin(self, job: Job, kept: Kept | None) -> None:
         before = kept.state if kept else JobState()
-        lost = (before.worker,) if before.status == "running" else ()
+        is_lost = before.status == "running" and before.worker != self.name
+        lost = (before.worker,) if is_lost else ()
         state = replace(
             before,
             digest=job.digest(),
@@ -160,8 +205,13 @@ class Worker:
             attempts=before.attempts + 1,
             reason="",
         )
+        if before.is_stopped:
+            self._end_unstarted(job, kept, replace(state, status="stopped", reason=STOPPED))
+            return
         if len(state.crashes) >= _MOST_CRASHES:
-            self._poison(job, kept, state)
+            workers = ", ".join(state.crashes[-_MOST_CRASHES:])
+            reason = f"{_MOST_CRASHES} workers were lost while they ran it: {workers}"
+            self._end_unstarted(job, kept, replace(state, status="poison", reason=reason))
             return
         until = self._permit_from_now()
         taken = self.store.swap(job.name, kept, state, Extra(limit_usd=self.fleet.usd))
@@ -180,11 +230,10 @@ class Worker:
         run = self.store.run_folder(job.name, self.folder / "runs")
         return RunProcess.start(self.fleet, job, run, self.folder, tries=state.attempts, until=until)
 
-    def _poison(self, job: Job, kept: Kept | None, state: JobState) -> None:
-        workers = ", ".join(state.crashes[-_MOST_CRASHES:])
-        reason = f"{_MOST_CRASHES} workers were lost while they ran it: {workers}"
-        ended = replace(state, status="poison", reserved_usd=0.0, worker="", reason=reason)
+    def _end_unstarted(self, job: Job, kept: Kept | None, state: JobState) -> None:
+        ended = replace(state, reserved_usd=0.0, worker="")
         self.store.swap(job.name, kept, ended)
+        self._looked = None
         self.on_change(job.name, ended)
 
     # ── looking after them ──────────────────────────────────────────────────────────────────────────
@@ -200,43 +249,70 @@ class Worker:
                 self._lose(held)
 
     def _is_due(self, held: _Held) -> bool:
+        if held.is_asked or (len(held.kept.state.notes) > held.given and held.process.run_or_none()):
+            return True
         if time.monotonic() - held.renewed >= self.ttl_s / _RENEWALS:
             return True
         return held.process.has_new_pass(held.pushed)
 
     def _renew(self, held: _Held) -> None:
+        self._give_notes(held)
         until, commit = self._permit_from_now(), held.process.commit()
         progress = held.process.progress()
         state = held.kept.state.beaten(**progress)
         state = replace(state, reserved_usd=max((self.fleet.per_job_usd or 0.0) - state.spent_usd, 0.0))
         try:
-            held.kept = self.store.swap(
-                held.job.name, held.kept, state, Extra(run=held.process.run_or_none())
-            )
+            self._swap(held, state, Extra(run=held.process.run_or_none()))
         except EnvironmentFault:
             held.renewed = (
                 time.monotonic() - self.ttl_s / _RENEWALS + _LOOK_S
             )  # soon again, until the permit ends
             return
         held.process.permit(until)
-        held.renewed, held.pushed = time.monotonic(), commit
-        self.on_change(held.job.name, state)
-        if held.kept.state.is_paused:
+        held.renewed, held.pushed, held.is_asked = time.monotonic(), commit, False
+        self.on_change(held.job.name, held.kept.state)
+        if (held.kept.state.is_paused or held.kept.state.is_stopped) and not held.is_stopping:
+            held.is_stopping = True  # a second signal would break the turn off
             held.process.stop()
+
+    def _swap(self, held: _Held, state: JobState, extra: Extra = NOTHING) -> None:
+        """Replace the state of a job held here, with the requests that a person has added meanwhile."""
+        while True:
+            wanted = state.with_requests_of(held.kept.state, held.given)
+            try:
+                held.kept = self.store.swap(held.job.name, held.kept, wanted, extra)
+            except LostError:
+                now = self.store.states().get(held.job.name)
+                if now is None or (now.state.worker, now.state.status) != (self.name, "running"):
+                    raise
+                held.kept = now
+            else:
+                held.given = 0
+                return
+
+    def _give_notes(self, held: _Held) -> None:
+        """Give the run the notes that wait in the state; each is removed there with the next change."""
+        for note in held.kept.state.notes[held.given :]:
+            if not held.process.give(note):
+                return
+            held.given += 1
 
     def _end(self, held: _Held, ended: Ended) -> None:
         before = held.kept.state
         state = replace(before, **held.process.progress(), **ended.changes(), reserved_usd=0.0, worker="")
         state = replace(state, beat=before.beat + 1)
-        if ended.is_crash:
+        if before.is_stopped and not state.has_ended:
+            state = replace(state, status="stopped", reason=STOPPED)
+        elif ended.is_crash:
             state = replace(state, crashes=(*before.crashes, self.name), status=_INTERRUPTED)
             if len(state.crashes) >= _MOST_CRASHES:
                 state = replace(
                     state, status="poison", reason=f"its run crashed {_MOST_CRASHES} times: {ended.reason}"
                 )
         result = held.process.result(state) if state.has_ended else None
+        self._swap(held, state, Extra(run=held.process.run_or_none(), result=result))
         del self._held[held.job.name]
-        self.store.swap(held.job.name, held.kept, state, Extra(run=held.process.run_or_none(), result=result))
+        self._looked = None  # there is room for another job
         self.on_change(held.job.name, state)
 
     def _lose(self, held: _Held) -> None:

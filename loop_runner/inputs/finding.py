@@ -48,6 +48,7 @@ class Root:
     paths: tuple[str, ...] = ()
     url: str | None = None
     is_converted: bool = True  # False: text is taken as it is, documents are left out
+    is_fleet: bool = False  # ``folder`` is the store of a fleet, whose verified answers are meant
 
     @property
     def is_data(self) -> bool:
@@ -98,6 +99,10 @@ def root_of(spec: str | Mapping[str, Any], base_dir: Path, exclude: tuple[str, .
     if "data" in options:
         given = DATA + str(options["data"])
         return Root(str(name or options["data"]), Path("/"), name=name, url=given, is_converted=is_converted)
+    if "fleet" in options:
+        given = str(options["fleet"])
+        store = (base_dir / Path(given).expanduser()).resolve()
+        return Root(given, store, name=name, is_converted=False, is_fleet=True)
     if "git" in options:
         revision, wanted = str(options.get("revision", "HEAD")), _texts(options.get("paths", ()))
         return _repository(str(options["git"]), revision, base_dir, wanted, patterns, name, is_converted)
@@ -154,6 +159,7 @@ _FORMS = (
     ("path", "exclude", "name", "convert"),
     ("git", "revision", "paths", "exclude", "name", "convert"),
     ("url", "name", "convert"),
+    ("fleet", "name"),
 )
 
 
@@ -164,6 +170,7 @@ _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _KEY_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     "path": _TEXT,
     "git": _TEXT,
+    "fleet": _TEXT,
     "url": {"type": "string", "pattern": "^https?://"},
     "revision": _TEXT,
     "paths": _TEXTS,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import git_source
+from loop_runner.inputs import fleet_answers, git_source
 from loop_runner.inputs.converting import Converted, Converter, Piece, Source
 from loop_runner.inputs.finding import (
     FoundFile,
@@ -64,6 +64,7 @@ _KINDS = {
     "repeated": "repeated",
     "its name": "oddly named",
     "its path": "oddly named",
+    "no verified answer": "jobs without a verified answer",
     "needs the extra": "in need of an extra",
     "too ": "too large",
     "nested too": "too large",
@@ -75,7 +76,7 @@ _KINDS = {
 # Kinds that describe a file or the user's choice; the other kinds mean that something is wrong with it.
 _AS_MEANT = {
     *("binary", "empty", "hidden", "excluded", "tools' folders", "links", "special files", "repeated"),
-    *("oddly named", "run folders", "the task's own files"),
+    *("oddly named", "run folders", "the task's own files", "jobs without a verified answer"),
 }
 # Kinds that describe what is missing from a text that was read.
 _NOTICES = {"with pages without text", "with blank pages", "with words run together"}
@@ -154,6 +155,8 @@ def _hashes(paths: Iterable[Path]) -> frozenset[str]:
 
 
 def _items(root: Root, intake: _Intake) -> list[FoundFile]:
+    if root.is_fleet:
+        return fleet_answers.find(root, intake.skipped)
     if root.revision is not None:
         return [FoundFile(root, "", f"{root.folder}@{root.revision}#{root.paths}")]
     if root.url is None:
@@ -209,7 +212,7 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
         facts = _facts_or_skip(item, intake.skipped)
         if facts is not None:
             path = Path(item.path)
-            origin = Origin(path, facts.sha256, "text", url=item.root.url) if item.root.url else None
+            origin = _origin(item, facts)
             yield _Text(
                 item.root, item.rel, "", InputText("", path, facts.size, facts.sha256, facts.replaced, origin)
             )
@@ -228,6 +231,13 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
     assert intake.converter is not None
     for piece in result.pieces:
         yield _converted(item, result, piece, intake.converter)
+
+
+def _origin(item: FoundFile, facts: Facts) -> Origin | None:
+    """Where a text that is taken as it is comes from; None for a file that is the original."""
+    if item.root.is_fleet:
+        return fleet_answers.origin_of(item)
+    return Origin(Path(item.path), facts.sha256, "text", url=item.root.url) if item.root.url else None
 
 
 def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
@@ -394,6 +404,8 @@ def changed(inputs: Inputs) -> tuple[str, ...]:
 
 def _has_other_original(text: InputText, known: dict[Path, str]) -> bool:
     origin = text.origin
+    if origin is not None and origin.kind == fleet_answers.KIND:
+        return hash_of_original(origin.path) != origin.sha256
     if origin is None or origin.url or origin.path == text.path or not origin.path.is_file():
         return False
     if origin.path not in known:
@@ -411,6 +423,8 @@ def found_in(inputs: Inputs, folder: Path) -> Inputs:
 
 def _moved(text: InputText, folder: Path) -> InputText:
     origin = text.origin
+    if origin is not None and origin.kind == fleet_answers.KIND:
+        return fleet_answers.moved(text, folder)
     if origin is not None and origin.path != text.path:
         for candidate in _candidates(origin.path, folder):
             is_repository = ":" in origin.member and (candidate / ".git").exists()

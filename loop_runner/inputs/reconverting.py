@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import git_source, urls
+from loop_runner.inputs import fleet_answers, git_source, job_inputs, urls
 from loop_runner.inputs.converting import Converter, Piece, Source
 from loop_runner.inputs.inside.kinds import SNIFF
 from loop_runner.inputs.on_disk import NotTextError, hash_of_original, head, is_same
@@ -22,6 +22,7 @@ def restore(inputs: Inputs, converter: Converter, cache: Path, stored: Stored) -
     A text whose original is gone as well keeps its path, and counts as changed. Raises ``ConfigError`` when
     an unchanged original now converts to a different text.
     """
+    job_inputs.restore_each(inputs, lambda listed, read: restore(listed, converter, cache, read))
     inputs = replace(inputs, texts=tuple(_refetched(text, cache, stored) for text in inputs.texts))
     lost = _with_original([text for text in inputs.texts if _is_made(text) and not is_same(text)])
     if not lost:
@@ -59,7 +60,8 @@ def _is_another(origin: Origin, originals: Mapping[Path, str]) -> bool:
 
 
 def _is_made(text: InputText) -> bool:
-    return text.origin is not None and text.origin.path != text.path
+    origin = text.origin
+    return origin is not None and origin.path != text.path and origin.kind != fleet_answers.KIND
 
 
 def _refetched(text: InputText, cache: Path, stored: Stored) -> InputText:

@@ -22,11 +22,17 @@ def is_folder_of_runs(folder: Path) -> bool:
 
 def write(folder: Path, target: Path) -> tuple[Path, int]:
     """Write the index of the runs in ``folder`` and a page for each; the path of the index, and how many."""
-    rows = [_row(run, target) for run in _runs(folder)]
+    runs = _runs(folder)
+    return write_runs(runs, target, f"Runs in {folder.name}", str(folder)), len(runs)
+
+
+def write_runs(runs: Sequence[Path], target: Path, title: str, source: str) -> Path:
+    """Write an index of the run folders ``runs`` and a page for each. ``source`` says where they are."""
+    rows = [_row(run, target) for run in runs]
     rows.sort(key=lambda row: (-(row["ended"] or 0.0), row["name"]))
     path = target / "index.html"
-    writing.write(path, _page(rows, folder))
-    return path, len(rows)
+    writing.write(path, _page(rows, title, source))
+    return path
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -69,8 +75,6 @@ def _unreadable(run: Path, reason: str) -> dict[str, Any]:
     return {"name": run.name, "state": "unreadable", "reason": reason, **empty}
 
 
-def _page(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
+def _page(rows: Sequence[Mapping[str, Any]], title: str, source: str) -> str:
     states = sorted(Counter(row["state"] for row in rows).items())
-    return page.document(
-        "index.html.j2", f"Runs in {folder.name}", {"rows": rows, "states": states, "folder": str(folder)}
-    )
+    return page.document("index.html.j2", title, {"rows": rows, "states": states, "folder": source})

@@ -310,7 +310,7 @@ class Supervisor:
     async def _finish(self, run: Tracked, *, was_seen: bool = True) -> None:
         """Find out how a process ended, and whether it needs another one.
 
-        An interruption that no service saw was not asked for (a reboot): the run goes on.
+        An interruption that no service saw was not asked for (a reboot): the run continues.
         """
         end = await asyncio.to_thread(ended.of_run, run.folder, run.process.report())
         if run.process.is_alive():  # another process took over

@@ -179,7 +179,9 @@ def _at_depth(texts: Sequence[InputText], depth: int) -> dict[str, list[InputTex
 
 def _about_places(texts: Inputs) -> str:
     """What was converted from what, and how a place of it is cited."""
-    made = [item for item in texts.texts if item.origin is not None and item.origin.kind != "text"]
+    made = [
+        item for item in texts.texts if item.origin is not None and item.origin.kind not in ("text", "answer")
+    ]
     if len(made) * _NOTED_SHARE < len(texts.texts) or not made:
         return ""
     kinds = Counter(item.origin.kind for item in made if item.origin is not None)

@@ -220,7 +220,7 @@ def _inputs(value: Any) -> tuple[tuple[Any, ...], InputSettings]:
 
 def is_one_input(value: Any) -> bool:
     """Whether ``value`` is one input that is written as a mapping."""
-    return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url", "data"})
+    return isinstance(value, dict) and bool(value.keys() & {"path", "git", "url", "data", "fleet"})
 
 
 @takes(enum=list(TYPES))

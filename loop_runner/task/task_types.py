@@ -48,6 +48,12 @@ TYPES: Mapping[str, TaskType] = {
         ),
         TaskType("timeline", "the order of events, from mixed notes", ({"citations": {"min": 3}}, _DATED)),
         TaskType("extract", "JSON by a schema from many documents", ({"schema": "schema.json"},)),
+        TaskType(
+            "synthesis",
+            "one answer over the verified answers of a fleet",
+            ({"citations": {"min": 2}},),
+            has_starter=False,
+        ),
         TaskType("custom", "anything else: your prompt, your gates"),
         TaskType(
             "ask",

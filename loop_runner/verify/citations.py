@@ -223,6 +223,7 @@ def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:
             "line": item.citation.line,
             "place": item.citation.place,
             "original_sha256": origins[item.citation.name].sha256,
+            **({"rests_on": list(item.citation.rests_on)} if item.citation.rests_on else {}),
         }
         for item in counted
         if item.citation.name in origins

@@ -32,6 +32,7 @@ class LocatedCitation:
     marked: str = ""  # the whole line with the quoted part marked; "" when all of it is quoted
     note: str = ""  # words of its sentence that are on other lines
     kind: str = "cited"  # or "pointer", a place alone; "loose", a text in quote marks without a place
+    rests_on: tuple[str, ...] = ()  # of a line of a job's answer: where its own evidence was found
 
     @property
     def where(self) -> str:

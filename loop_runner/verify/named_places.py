@@ -23,6 +23,11 @@ _NAMES_SHOWN = 3
 _NAME_CHARS = 300
 _MARKS = "`*_\"'[](){}<>~"  # what models put around a place; ignored in comparisons
 _RANGE = r"([0-9]{1,9})(?:[ \t]*(?:-|to)[ \t]*L?([0-9]{1,9}))?"
+# What stands before the number of a line: `line 12`, `ln. 12`, `line: 12`, `line="12"`.
+_LINE_WORD = (
+    r"(?:(?:line[_ ]?(?:number|no)?s?|lns?|zeilen?|lignes?)\b\.?[\"']?[ \t]*[:=]?[ \t]*[\"']?"
+    r"|ll?\.[ \t]*|L(?=[0-9])|[\u00a7\u00b6]{1,2}[ \t]*)"
+)
 # For a line that begins with a place. The last colon may begin the next one.
 _PLACE = re.compile(
     rf":[ \t]*(?:lines?[ \t]+|L)?{_RANGE}[`*\"'\])]*(?:[ \t]*\((?:[^()]|\([^()]*\)){{1,100}}\))?[ \t]*(?=:)"
@@ -31,12 +36,26 @@ _BARE_PLACE = re.compile(rf"[`*\[(]*(?:lines?[ \t]+|L)?{_RANGE}[`*\])]*[ \t]*(?=
 # Anywhere: the part after a name.
 _AFTER_NAME = re.compile(
     r"(?:[`*\"'\])]{0,3}[ \t]?(?:[:#@][ \t]*(?:lines?[ \t]*|L)?"
-    r"|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?(?:lines?\b|ll?\.)[ \t]*))"
+    rf"|[,;(\[]?[ \t]*(?:(?:at|on|in)[ \t]+)?{_LINE_WORD}))"
     rf"{_RANGE}(?![0-9])",
     re.IGNORECASE,
 )
+# Anywhere after the name of an input: a number as in a table (which may count something) ...
+_AFTER_CELL = re.compile(
+    rf"[`*\"'\])]{{0,3}}(?:[ \t]*\|[ \t]*{_RANGE}(?=[ \t]*\|)|\t[ \t]*{_RANGE}(?=\t)"
+    rf"|[,;]{_RANGE}(?=[,;]))"
+)
+# ... or as in a listing or a bibliography.
+_AFTER_INPUT = re.compile(
+    r"[`*\"'\])]{0,3}(?:"
+    rf"::{_RANGE}(?=:)|-{_RANGE}(?=[-:])"
+    rf"|[ \t]+{_RANGE}(?=[ \t]*:)|\({_RANGE}(?=\))|[,;]?[ \t]+{_RANGE}(?=[\])])"
+    rf"|,?[ \t]+(?:the[ \t]+)?([0-9]{{1,9}})(?:st|nd|rd|th)[ \t]+line\b)",
+    re.IGNORECASE,
+)
 _LINE_OF = re.compile(
-    rf"\b(?:lines?|ll?\.)[ \t]*{_RANGE}[ \t]+(?:of|in|from)[ \t]+(?:the[ \t]+)?(?:file[ \t]+|input[ \t]+)?"
+    rf"\b(?:(?:lines?|ll?\.)[ \t]*{_RANGE}|([0-9]{{1,9}})(?:st|nd|rd|th)[ \t]+line)[ \t]+"
+    r"(?:of|in|from)[ \t]+(?:the[ \t]+)?(?:file[ \t]+|input[ \t]+)?"
     r"[`*\"'(\[]*",
     re.IGNORECASE,
 )
@@ -65,6 +84,7 @@ class Place:
     last: int
     within: tuple[int, int | None] | None = None  # the lines of ``label``, which was named instead of a line
     label: str = ""
+    is_count: bool = False  # whether the number may as well count something: ``| name | 12 |``
 
     def covers(self, name: str, line: int) -> bool:
         """Whether it covers ``line`` of the input ``name``."""
@@ -170,6 +190,12 @@ class Catalogue:
             name = line[start : match.start()]
             if text is not None or _is_file_name(name, line[max(start - 3, 0) : start]):
                 yield replace(_numbered(match, name.strip(_MARKS), text), start=start)
+        for pattern in (_AFTER_INPUT, _AFTER_CELL):
+            for match in islice(pattern.finditer(folded), MAX_PLACES):
+                start, text = self._name_before(line, folded, match.start())
+                if text is not None and start < match.start():
+                    place = _numbered(match, text.name, text)
+                    yield replace(place, start=start, is_count=pattern is _AFTER_CELL)
 
     def _lines_of(self, line: str, folded: str) -> Iterator[Place]:
         for match in islice(_LINE_OF.finditer(folded), MAX_PLACES):
@@ -220,8 +246,8 @@ def _spelled(name: str) -> str:
 
 
 def _numbered(match: re.Match[str], name: str, text: InputText | None) -> Place:
-    first = int(match[1])
-    return Place(match.start(), match.end(), name, text, first, max(int(match[2] or first), first))
+    numbers = [int(number) for number in match.groups() if number]
+    return Place(match.start(), match.end(), name, text, numbers[0], max(numbers[0], numbers[-1]))
 
 
 def _labelled(text: InputText, body: str, start: int, colons: list[int]) -> Place | None:

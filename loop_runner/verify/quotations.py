@@ -66,7 +66,21 @@ _BETWEEN = re.compile(
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(r"[^.!?\n]{0,60}")
-_SEPARATOR = re.compile(r"[`*_\"'\])}]*\s*(?::|-{1,3}|\||=>?)[*_`]*\s+|[`*_\])}]*:[*_`]*(?=\S)")
+_SEPARATOR = re.compile(
+    r"[`*_\"'\])}]*\s*(?::{1,2}|-{1,3}|\||=>?)[*_`]*\s+|[`*_\])}]*::?[*_`]*(?=\S)"
+    # Records: `line: 12 quote: ...`, `line="12">...</quote>`, and what `grep -n` prints beside a match.
+    r"|[\"']?[,;]?\s*(?:[\"']?(?:quote|quotation|text|excerpt|content)[\"']?\s*[:=]|>)\s*|-(?=\S)",
+    re.IGNORECASE,
+)
+_RECORD = re.compile(
+    r"\W*(?:(?:quote|q|cite|citation|blockquote)\W+)?(?:file|source|src|name|path|document|doc|input)\W*",
+    re.IGNORECASE,
+)
+_RECORD_START = re.compile(
+    r"[<{-]?\s*(?:\w{1,12}\s+)?(?:file|source|src|document|doc|input)[\"']?\s*[:=]", re.IGNORECASE
+)
+_END_TAG = re.compile(r"</\w{1,40}>\s*$")
+_COLUMN = re.compile(r"[ \t]*[\t,;][ \t]*[\"']?(?=(?:\S+[ \t]+){3})")
 _CLOSERS = " \t*_`~\"'\u201d\u2019\u00bb)]}.,;|"
 _OPENERS = " \t*_`~\"'\u201c\u2018\u00ab([{-\u2013\u2014|:"
 
@@ -187,12 +201,12 @@ class _Reader:
 
     def _goes_on(self, row: _Row) -> bool:
         """Whether a row continues the paragraph before it."""
-        if not row.text or row.is_quote or row.starts_block:
+        if not row.text or row.is_quote or row.starts_block or _RECORD_START.match(row.text):
             return False
         place = next(self._catalogue.mentioned(row.text), None)
         if place is None or row.text[: place.start].strip(_OPENERS):
             return True
-        return _SEPARATOR.match(fold(row.text), place.end) is None
+        return _separator(row.text, place) is None
 
     # ── lines with a quotation mark ─────────────────────────────────────────────────────────────────
 
@@ -261,7 +275,7 @@ class _Reader:
         placed += [
             (place.start, Claim("pointer", "", place))
             for number, place in enumerate(places)
-            if number not in used
+            if number not in used and not place.is_count
         ]
         yield from (claim for _, claim in sorted(placed, key=lambda item: item[0]))
 
@@ -335,14 +349,23 @@ def _beside(text: str, first_line: str, places: Sequence[Place]) -> Claim | None
         others = [cell for cell in cells if cell and not re.fullmatch(r"[\W\d]*", cell)]
         mine = text[place.start : place.end]
         others = [cell for cell in others if mine not in cell]
+        if place.is_count:  # a row of counts quotes nothing
+            others = [cell for cell in others if cell not in mine and words_of(cell) >= MIN_LOOSE_WORDS]
         return Claim("cited", others[0], place, tuple(others[1:])) if others else None
-    if _stripped(text[: place.start]).text.strip(_OPENERS):
+    before = text[: place.start]
+    if _stripped(before).text.strip(_OPENERS) and not _RECORD.fullmatch(before):
         return None
-    separator = _SEPARATOR.match(fold(text), place.end)
+    separator = _separator(text, place)
     if separator is None or not text[separator.end() :].strip(_CLOSERS):
         return None
-    whole = text[separator.end() :].strip()
-    return Claim("cited", first_line[separator.end() :].strip() or whole, place, (whole,))
+    whole = _END_TAG.sub("", text[separator.end() :]).strip()
+    first = _END_TAG.sub("", first_line[separator.end() :]).strip()
+    return Claim("cited", first or whole, place, (whole,))
+
+
+def _separator(text: str, place: Place) -> re.Match[str] | None:
+    """What is between a place at the beginning and the text quoted from it."""
+    return (_COLUMN if place.is_count else _SEPARATOR).match(fold(text), place.end)
 
 
 def _before_dash(text: str, place: Place) -> Claim | None:

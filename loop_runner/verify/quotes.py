@@ -17,6 +17,7 @@ from loop_runner.inputs import content
 from loop_runner.inputs.original_places import place_of
 from loop_runner.records import Inputs, InputText, Origin
 from loop_runner.verify.elsewhere import explained
+from loop_runner.verify.followed import followed
 from loop_runner.verify.located import Lines, LocatedCitation, Looked
 from loop_runner.verify.named_places import Catalogue, Place
 from loop_runner.verify.one_line import exact_line
@@ -78,7 +79,7 @@ def look_up(answer_text: str, inputs: Inputs, within_lines: int = 0, known: str 
         ):
             looked[index] = item
     _find_loose(listed, looked, inputs, known)
-    return explained(_with_pointers(listed, looked), inputs)
+    return followed(explained(_with_pointers(listed, looked), inputs), inputs, look_up)
 
 
 def _unplaced(claim: Claim, catalogue: Catalogue) -> LocatedCitation:

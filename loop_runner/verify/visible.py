@@ -26,6 +26,13 @@ _TAG = re.compile(
 _BREAK = re.compile(r"<br\s*/?>|</(?:p|li|tr|div|dt|dd|summary)\s*>|<!--|-->", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\s*>", re.IGNORECASE)
 _BLOCKQUOTE = re.compile(r"<blockquote\b[^>]{0,300}>(.*?)(?:</blockquote\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+# The same in Org, LaTeX and BBCode.
+_OTHER_BLOCKQUOTES = re.compile(
+    r"\#\+begin_quote\b[^\n]*\n(.*?)(?:\#\+end_quote\b|\Z)"
+    r"|\\begin\{(?:display)?quot(?:e|ation)\}(.*?)(?:\\end\{(?:display)?quot(?:e|ation)\}|\Z)"
+    r"|\[quote\b[^\]\n]{0,300}\](.*?)\[/quote\]",
+    re.IGNORECASE | re.DOTALL,
+)
 _QUOTED = re.compile(r"<(/?)q\b[^>]{0,300}>", re.IGNORECASE)
 
 GREATER = ">"
@@ -68,6 +75,8 @@ def visible(text: str) -> str:
         text = _QUOTED.sub(lambda tag: "\u201d" if tag[1] else "\u201c", text)
         text = _CELL.sub(" | ", _BREAK.sub("\n", text))
         text = _TAG.sub("", text)
+    if "quot" in text or "QUOT" in text:
+        text = _OTHER_BLOCKQUOTES.sub(_as_quoted_lines, text)
     if "&" in text:
         text = html.unescape(text)
     text = _LINE_ENDS.sub("\n", text)
@@ -102,7 +111,8 @@ def unmarked(text: str) -> str:
 
 
 def _as_quoted_lines(match: re.Match[str]) -> str:
-    lines = _BREAK.sub("\n", match[1]).split("\n")
+    content = next(group for group in match.groups() if group is not None)
+    lines = _BREAK.sub("\n", content).split("\n")
     return "\n" + "\n".join(f"> {line}" for line in lines if line.strip()) + "\n\n"
 
 

@@ -30,7 +30,7 @@ class RunPage(Screen[None]):
         Binding("a", "approve", "approve"),
         Binding("r", "reject", "reject"),
         Binding("escape", "back", "back"),
-        Binding("question_mark", "explain", "?"),
+        Binding("question_mark", "explain", "help"),
     ]
     TABS = ("now", "passes", "variables", "answer", "notes")
 

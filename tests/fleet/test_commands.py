@@ -33,6 +33,12 @@ def test_shards_without_an_engine_give_the_results_of_one_run(tmp_path):
     ]
     assert "4 jobs: 4 verified" in fleet(whole, "status", "fleet.yaml")
     assert "no worker holds a job" in fleet(whole, "workers", "fleet.yaml")
+    assert "pages/index.html: 1 run of 4 jobs" in fleet(
+        whole, "report", "fleet.yaml", "-o", "pages", "--only", "*doc2*"
+    )
+    (page,) = (whole / "pages/runs").iterdir()
+    assert "8002" in page.read_text()
+    assert page.name in (whole / "pages/index.html").read_text()
 
 
 def test_a_job_that_failed_is_named_with_its_reason_and_can_be_tried_again(tmp_path):
@@ -54,6 +60,24 @@ def test_jobs_are_paused_and_resumed_by_pattern(tmp_path):
     assert "0 jobs paused" in fleet(tmp_path, "pause", path.name, "--only", "*doc0*")
     assert "1 paused, 1 waiting" in fleet(tmp_path, "status", path.name)
     assert "1 job no longer paused" in fleet(tmp_path, "resume", path.name)
+
+
+def test_jobs_are_stopped_by_pattern_and_only_the_others_get_a_note(tmp_path):
+    path = make(tmp_path)
+    assert "1 job stopped" in fleet(tmp_path, "stop", path.name, "--only", "*doc0*")
+    assert "0 jobs stopped" in fleet(tmp_path, "stop", path.name, "--only", "*doc0*")
+    assert "1 job will be given the note" in fleet(tmp_path, "note", path.name, "mind the annexes")
+    assert "1 stopped, 1 waiting" in fleet(tmp_path, "status", path.name)
+    _, store = opened(path)
+    assert [kept.state.notes for kept in store.states().values()] == [(), ("mind the annexes",)]
+    assert "1 job will be run again" in fleet(tmp_path, "retry", path.name, "--failed")
+    assert "2 waiting" in fleet(tmp_path, "status", path.name)
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 16_001])
+def test_a_note_that_no_model_could_be_given_is_refused(tmp_path, text):
+    fleet(tmp_path, "note", make(tmp_path).name, text, code=2)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_plan_lists_the_jobs_and_the_most_that_they_cost_and_starts_nothing(tmp_path):

@@ -1,14 +1,17 @@
 """Both kinds of store: one worker gets each job, and money is never promised twice."""
 
+import errno
 import json
+import os
 import threading
 
 import pytest
 
 from loop_runner import ConfigError, EnvironmentFault
 from loop_runner.fleet import folder_store
+from loop_runner.fleet.git_store import GitStore
 from loop_runner.fleet.states import JobState, Money
-from loop_runner.fleet.stores import Extra, Identity, LostError, OverBudgetError, open_store
+from loop_runner.fleet.stores import Extra, Identity, LostError, OverBudgetError, UnreachableError, open_store
 from tests.support.git import git
 
 pytestmark = pytest.mark.slow
@@ -130,6 +133,56 @@ def test_a_change_that_a_kill_broke_off_is_completed_by_the_next_worker(tmp_path
     assert store.states()["job"].state.status == "running"
 
 
+def test_a_change_whose_answer_was_lost_on_the_way_is_known_to_be_made(tmp_path, monkeypatch):
+    git(tmp_path, "init", "-q", "--bare", "store")
+    store = GitStore(str(tmp_path / "store"), tmp_path / "cache")
+    store.begin(FLEET)
+    push, answers = store._push, []
+
+    def loses_the_first_answer(*given):
+        answers.append(push(*given))
+        return answers[-1] and len(answers) > 1
+
+    monkeypatch.setattr(store, "_push", loses_the_first_answer)
+    kept = store.swap("job", None, JobState(status="running", worker="w", reserved_usd=1.0))
+    store.swap("job", kept, JobState(status="verified", spent_usd=0.5))
+    assert answers == [True, True]
+    assert store.money() == Money(0.5, 0.0)
+
+
+def test_a_repository_that_takes_no_changes_is_not_taken_for_a_busy_one(tmp_path):
+    git(tmp_path, "init", "-q", "--bare", "store")
+    store = open_store("store", tmp_path, tmp_path / "cache")
+    store.begin(FLEET)
+    hook = tmp_path / "store/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(EnvironmentFault, match="takes no changes"):
+        store.swap("job", None, JobState(status="running"))
+    assert dict(store.states()) == {}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_named_and_leaves_states_and_money_as_they_were(tmp_path, monkeypatch, number):
+    store = open_store("store", tmp_path, tmp_path / "cache")
+    store.begin(FLEET)
+    kept = store.swap("job", None, JobState(status="running", reserved_usd=2.0))
+    before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*.json")}
+
+    def is_full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", is_full)
+    with pytest.raises(EnvironmentFault, match=os.strerror(number)) as fault:
+        store.swap("job", kept, JobState(status="verified", spent_usd=1.0))
+    assert not isinstance(fault.value, UnreachableError)  # a worker would wait for it
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("*.json")} == before
+    store.swap("job", kept, JobState(status="verified", spent_usd=1.0))
+    assert store.money() == Money(1.0, 0.0)
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", '{"status": 3}', '{"spent_usd": -1}', '{"beat": "x"}', '{"crashes": 7}', "[" * 5000],
@@ -144,7 +197,10 @@ def test_a_state_that_cannot_be_read_is_named_with_what_to_do(tmp_path, content)
 
 def test_a_state_comes_back_as_it_was_written():
     state = JobState(
-        "running", "d", "w", 3, 60.0, 1.5, 0.25, 100, 2, 7, 1, ("a", "b"), "why", "c0", is_paused=True
+        *("running", "d", "w", 3, 60.0, 1.5, 0.25, 100, 2, 7, 1, ("a", "b"), "why", "c0"),
+        is_paused=True,
+        is_stopped=True,
+        notes=("one", "two"),
     )
     assert JobState.from_json(state.to_json()) == state
     assert json.loads(state.to_json())["crashes"] == ["a", "b"]

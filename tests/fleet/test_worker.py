@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop_runner.fleet.executors import run_here
+from loop_runner import EnvironmentFault
+from loop_runner.fleet.executors import Dispatch, run_here
 from loop_runner.fleet.fleet_file import read_fleet
 from loop_runner.fleet.states import JobState
 from loop_runner.fleet.stores import open_store
@@ -63,12 +64,10 @@ def answers(store):
 
 def test_a_fleet_runs_its_jobs_and_a_second_start_runs_nothing(tmp_path):
     fleet, store = opened(make(tmp_path))
-    assert run_here(fleet, store, fleet.jobs, tmp_path / "own", lambda *_: None, lambda: False).left == ()
+    assert run_here(Dispatch(fleet, store, fleet.jobs, tmp_path / "own")).left == ()
     assert answers(store) == ["8000", "8001"]
     changes = []
-    run_here(
-        fleet, store, fleet.jobs, tmp_path / "own", lambda *change: changes.append(change), lambda: False
-    )
+    run_here(Dispatch(fleet, store, fleet.jobs, tmp_path / "own", lambda *change: changes.append(change)))
     assert changes == []
 
 
@@ -105,6 +104,9 @@ def test_a_job_that_lost_its_machine_continues_on_another_from_the_last_pushed_t
     assert state.crashes == (first.name,)
     (run,) = (tmp_path / "machine2/runs").iterdir()
     assert pushed in git(run, "log", "--format=%H", "main")
+    ended = loop_runner("fleet", "report", path.name, "-o", "pages", cwd=tmp_path)
+    assert "1 run of 1 job" in ended.stdout, ended.stderr
+    assert "8000" in next((tmp_path / "pages/runs").iterdir()).read_text()
 
 
 def test_a_run_whose_worker_was_killed_sends_nothing_after_its_permit(tmp_path):
@@ -173,6 +175,86 @@ def test_a_paused_job_is_not_taken_until_it_is_resumed(tmp_path):
     assert "paused" in Worker(fleet, store, fleet.jobs, tmp_path / "own", 1).work().reason
     store.swap(fleet.jobs[0].name, kept, replace(kept.state, is_paused=False))
     assert Worker(fleet, store, fleet.jobs, tmp_path / "own", 1).work().left == ()
+
+
+def test_a_job_that_runs_gets_a_note_and_a_pause_and_its_worker_keeps_it(tmp_path):
+    fleet, store = opened(make(tmp_path, jobs=1, replies=[*[SLOW.format(seconds=0.3)] * 12, FINDS]))
+    worker = Worker(fleet, store, fleet.jobs, tmp_path / "own", 1)
+    name, end = fleet.jobs[0].name, time.monotonic() + 100
+    run = tmp_path / "store/runs" / name
+
+    def until(has_happened):
+        while not has_happened():
+            assert time.monotonic() < end
+            worker._look_after()
+            worker._hear(store.states())
+            time.sleep(0.1)
+
+    def change(new):
+        kept = store.states()[name]
+        store.swap(name, kept, new(kept.state))
+
+    worker._take(store.states())
+    change(lambda state: state.with_note("mind the annexes"))
+    until(lambda: any("annexes" in path.read_text() for path in run.glob("passes/*/turns/*/control.json")))
+    assert store.states()[name].state.notes == ()
+    change(lambda state: replace(state, is_paused=True))
+    until(lambda: not worker._held)
+    state = store.states()[name].state
+    assert (state.status, state.is_paused, state.crashes) == ("interrupted", True, ())
+    assert "paused" in worker.work().reason
+
+
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [
+        *(("waiting", "stopped"), ("interrupted", "stopped"), ("running", "running")),
+        *(("verified", None), ("broken", None), ("poison", None), ("stopped", None)),
+    ],
+)
+def test_a_stop_ends_a_job_at_once_unless_a_worker_runs_it(status, after):
+    state = JobState(status=status, is_paused=True).stopped()
+    assert (state and state.status) == after
+    assert state is None or state.is_stopped
+
+
+def test_a_job_that_was_stopped_while_it_lost_its_worker_is_not_begun_again(tmp_path):
+    fleet, store = opened(make(tmp_path, jobs=1))
+    name = fleet.jobs[0].name
+    store.swap(name, None, JobState(status="running", worker="lost", is_stopped=True, reserved_usd=1.0))
+    assert Worker(fleet, store, fleet.jobs, tmp_path / "own", 1).work().left == ()
+    state = store.states()[name].state
+    assert (state.status, state.worker, state.reserved_usd) == ("stopped", "", 0.0)
+    assert not (tmp_path / "own/jobs").exists()
+
+
+def test_a_worker_takes_a_lease_of_its_own_again_and_does_not_count_as_lost(tmp_path):
+    fleet, store = opened(make(tmp_path, jobs=1))
+    worker = Worker(fleet, store, fleet.jobs, tmp_path / "own", 1)
+    name = fleet.jobs[0].name
+    store.swap(name, None, JobState(status="running", worker=worker.name, ttl_s=100.0, attempts=1))
+    worker._take(store.states())
+    worker._held[name].process.kill()
+    state = store.states()[name].state
+    assert (state.status, state.worker, state.crashes) == ("running", worker.name, ())
+
+
+def test_a_worker_waits_for_a_store_that_cannot_be_reached_and_gives_up_in_the_end(tmp_path):
+    fleet, store = opened(make(tmp_path, jobs=1))
+    store.swap(fleet.jobs[0].name, None, JobState(status="verified"))
+    (tmp_path / "store").rename(tmp_path / "away")
+    sentences = []
+
+    def on_wait(sentence):
+        sentences.append(sentence)
+        (tmp_path / "away").rename(tmp_path / "store")
+
+    worker = Worker(fleet, store, fleet.jobs, tmp_path / "own", 1, on_wait=on_wait)
+    assert worker.work().left == ()
+    assert "trying again for 10 minutes" in sentences[0]
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(EnvironmentFault, match="store"):
+        Worker(fleet, store, fleet.jobs, tmp_path / "own", 1, patience_s=-1.0).work()
 
 
 def test_a_task_that_cannot_run_breaks_its_job_and_not_the_fleet(tmp_path):

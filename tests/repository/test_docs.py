@@ -36,6 +36,9 @@ WITHOUT_JSON: tuple[list[str], ...] = (
     ["fleet", "resume"],
     ["fleet", "results"],
     ["fleet", "retry"],
+    ["fleet", "stop"],
+    ["fleet", "note"],
+    ["fleet", "report"],
 )
 UNTRIED = {  # their own tests look at their objects
     *("models fetch", "clean", "note, pause, stop, budget, approve, reject"),

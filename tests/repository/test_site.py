@@ -5,11 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 
-from docs import draw
+from docs import draw, record
 from tests.support import documents, wrapping
 
 DOCS = documents.ROOT / "docs"
@@ -69,6 +70,24 @@ def test_the_map_names_every_page():
 @pytest.mark.parametrize(("name", "content"), draw.pictures().items())
 def test_the_pictures_show_the_package_as_it_is(name, content):
     assert (draw.FOLDER / name).read_text(encoding="utf-8") == content, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", ["run.svg", "watch.svg"])
+def test_the_recordings_are_whole_and_name_no_place_of_the_machine_that_made_them(name):
+    picture = (draw.FOLDER / name).read_text(encoding="utf-8")
+    texts = "".join(element for element in ET.fromstring(picture).itertext())
+    assert "first-rejection" in texts
+    assert not re.search(r"(?i)script>|onload|/(home|root|tmp|work)/", picture)
+
+
+def test_a_recording_shows_one_frame_at_a_time():
+    picture = record.animated(
+        [record.Frame(("\x1b[32mone & two\x1b[0m",), 1.0), record.Frame(("three",), 3.0)]
+    )
+    first, second = ET.fromstring(picture).findall("{*}g")
+    assert ("".join(first.itertext()), "".join(second.itertext())) == ("one & two", "three")
+    assert "25.000%, 100% { visibility: hidden }" in picture
+    assert record.COLOURS[2] in picture
 
 
 def test_arrows_that_follow_from_others_are_left_out():

@@ -65,7 +65,7 @@ _set_trace, _set_profile = sys.settrace, sys.setprofile
 _signal = signal.signal
 _SIGINT = signal.SIGINT
 # What only the frames or the value of a cell held dies before the next cell: a warning about it, as of a
-# coroutine that was never awaited, belongs to this cell, and names this place rather than a file of ours.
+# coroutine that was never awaited, belongs to this cell, and names this place rather than one of our files.
 _DROP = compile("left.clear()", "<end of the cell>", "exec")
 
 
