@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         regex,
         schema,
         stable,
-        support,
     )
     from loop_runner.api.record import Record as Record
     from loop_runner.api.record import RecordedPass as RecordedPass
@@ -77,9 +76,7 @@ _HOMES = {
     "api.detached": "Launcher LocalLauncher list_runs start",
     "api.typed_events": "Event",
     "api.views": "RunView Status",
-    "api.makers": (
-        "agreement all_of any_of citations command contains human judge python regex schema stable support"
-    ),
+    "api.makers": "agreement all_of any_of citations command contains human judge python regex schema stable",
     "api.record": "Record RecordedPass RecordedTurn",
     "api.result": "Result Run open",
     "api.rlm": "RLM",
@@ -146,7 +143,6 @@ __all__ = [
     "stable",
     "start",
     "stream",
-    "support",
     "types",
     "verify",
 ]

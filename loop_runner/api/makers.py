@@ -146,11 +146,6 @@ def judge(
     return _spec("judge", settings, beside)
 
 
-def support(lines: int | None = None, *, model: str | None = None, **beside: Unpack[Beside]) -> Spec:
-    """A fresh model reads the quotes and must copy the words that support the answer. Pays for it."""
-    return _spec("support", {"lines": lines, "model": model}, beside)
-
-
 def agreement(
     replies: int | None = None,
     *,

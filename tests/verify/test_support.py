@@ -153,7 +153,7 @@ def test_a_run_continues_after_a_rejected_reading_and_its_replies_are_found_agai
         QUESTION,
         str(tmp_path / "policy.txt"),
         model=f"script:{tmp_path / 'script.yaml'}",
-        verify=[lr.citations(answer_in_quote=True), lr.support(1)],
+        verify=[lr.citations(answer_in_quote=True), {"support": 1}],
         run_dir=tmp_path / "run",
     )
     assert (result.status, result.spend.passes) == ("verified", 2), result.reason
