@@ -148,8 +148,10 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 def overall(rows: Sequence[Row]) -> str:
     """A row for each arm."""
-    columns = ("arm", "right", "verified and right", "verified and wrong", "unverified", "failed")
-    columns += ("seconds", "tokens", "passes")
+    columns = (
+        *("arm", "right", "verified and right", "verified and wrong", "unverified", "failed"),
+        *("seconds", "tokens", "passes"),
+    )
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for arm in _arms(rows):
         total = summary([row for row in rows if row.arm == arm])
