@@ -80,9 +80,15 @@ class Summary:
     verified_right: Share | None
     verified_wrong: Share | None
     unverified: Share | None
+    failed: Share  # ended without an answer: a time-out or an error
     seconds: Median
     tokens: Median
     passes: Median
+
+
+def has_failed(row: Row) -> bool:
+    """Whether an attempt ended in a time-out or an error; a run that ends unverified has not failed."""
+    return bool(row.error) and not row.error.startswith("unverified")
 
 
 def summary(rows: Sequence[Row]) -> Summary:
@@ -98,6 +104,7 @@ def summary(rows: Sequence[Row]) -> Summary:
         share(row.verified is True and row.is_right for row in rows),
         share(row.verified is True and not row.is_right for row in rows),
         share(row.verified is not True for row in rows),
+        Share(sum(has_failed(row) for row in rows), whole),
         Median(tuple(row.seconds for row in rows)),
         Median(tuple(float(row.tokens_in + row.tokens_out) for row in rows)),
         Median(tuple(float(row.passes) for row in rows)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from evals import halves
 from evals.arms import ARMS, PEERS
 from evals.families import FAMILIES, NEEDS_JUDGEMENT
-from evals.measures import Median, Share, summary
+from evals.measures import Median, Share, has_failed, summary
 from evals.plots import Point, named, plot
 from evals.runner import Row
 
@@ -74,7 +74,7 @@ def _ahead_line(family: str, arm: str, mine: Sequence[Row], other: Sequence[Row]
 
 def _why(row: Row) -> str:
     """Why an attempt of the loop is not right, in words that can be counted."""
-    if row.error and not row.error.startswith("unverified"):
+    if has_failed(row):
         return f"it ended early ({row.error.partition(':')[0]})"
     state = "verified" if row.verified else "unverified"
     if not row.answer.strip():
@@ -148,13 +148,14 @@ def tables(rows: Sequence[Row]) -> list[str]:
 
 def overall(rows: Sequence[Row]) -> str:
     """A row for each arm."""
-    lines = [
-        "| arm | right | verified and right | verified and wrong | unverified | seconds | tokens | passes |"
-    ]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    columns = (
+        *("arm", "right", "verified and right", "verified and wrong", "unverified", "failed"),
+        *("seconds", "tokens", "passes"),
+    )
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for arm in _arms(rows):
         total = summary([row for row in rows if row.arm == arm])
-        shares = (total.right, total.verified_right, total.verified_wrong, total.unverified)
+        shares = (total.right, total.verified_right, total.verified_wrong, total.unverified, total.failed)
         cells = [str(share or "-") for share in shares]
         cells += [str(median) for median in (total.seconds, total.tokens, total.passes)]
         lines.append(f"| `{arm}` | " + " | ".join(cells) + " |")

@@ -51,6 +51,7 @@ BUILT_IN = {
     "citations": Kind("citations", "Citations", "min", may_be_bare=True),
     "judge": Kind("judge", "Judge", "rubric"),
     "agreement": Kind("agreement", "Agreement", "replies", may_be_bare=True),
+    "support": Kind("support", "Support", "lines", may_be_bare=True),
     "stable": Kind("stable", "Stable", "passes", may_be_bare=True),
     "promise": Kind("stable", "Promise", "phrase"),
     "findings": Kind("findings", "Findings", "rules"),

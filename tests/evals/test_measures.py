@@ -52,7 +52,15 @@ def test_verified_answers_are_counted_by_whether_they_are_right(row):
     assert result.right == Share(2, 4)
     assert (result.verified_right, result.verified_wrong) == (Share(1, 4), Share(1, 4))
     assert result.unverified == Share(2, 4)
+    assert result.failed == Share(0, 4)
     assert (result.tokens.value, result.seconds.value) == (100, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "count"), [("", 0), ("unverified: the budget is spent", 0), ("ReadTimeout: timed out", 1)]
+)
+def test_a_time_out_or_an_error_has_failed_and_a_spent_budget_has_not(row, error, count):
+    assert summary([row(error=error, is_right=False)]).failed == Share(count, 1)
 
 
 def test_an_arm_that_verifies_nothing_has_no_verified_answers(row):
