@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs recording site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs recording site bench workbench wheel-test outline-proof pdf-proof test-inspect fleet-simulation report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -144,6 +144,9 @@ test-inspect: setup  ## install inspect-ai beside the project, and open an expor
 
 report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
 	$(BIN)/python -m tests.report_proof
+
+fleet-simulation: setup  ## play 1,000,000 jobs on 10,000 workers with the measured costs of both stores: the first bottleneck
+	$(BIN)/python -m bench.fleet_simulation
 
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench
