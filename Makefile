@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs recording site bench workbench wheel-test outline-proof pdf-proof test-inspect fleet-simulation report-proof clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -41,7 +41,7 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 	$(BIN)/python -m tests.audit_proof
 
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-adversary, test-clients and test-crash
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
 
 test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
 	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
@@ -71,6 +71,7 @@ format: setup  ## put the code into its format
 
 docs: setup  ## write the true help, output and pictures into the documents
 	$(BIN)/python -m tests.support.documents
+	$(BIN)/python -m tests.support.notebooks
 
 recording: setup  ## record docs/pictures/run.svg and watch.svg from a real terminal; needs tmux
 	$(BIN)/python -m docs.record
@@ -90,6 +91,9 @@ test-adversary: setup  ## attack the word "verified", as root and as an ordinary
 test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 MB) against a loopback provider
 	$(BIN)/python -m tests.clients
 
+test-dashboard: setup  ## look at every page of the service's dashboard with Chromium and axe
+	LOOP_RUNNER_EVERY_PAGE=1 $(BIN)/python -m pytest -q tests/serve/test_dashboard.py tests/serve/test_dashboard_browser.py
+
 test-service-clients: setup  ## use the service with llm, LangChain, pydantic-ai and DSPy (in an environment of their own)
 	$(BIN)/python -m tests.service_clients
 
@@ -100,6 +104,9 @@ test-crash-full: setup  ## the same, every place, every call: half an hour and m
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
 	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+
+test-crash-tools: setup  ## break a run with tools of each kind at every step of every call: half an hour
+	$(BIN)/python -m tests.crash.tool_walk
 
 test-mcp-servers: setup  ## call MCP servers from PyPI and npm through the client of the tools
 	$(BIN)/python -m tests.mcp_servers
@@ -140,10 +147,25 @@ pdf-proof: setup  ## read a hundred real PDFs with PDFium and with pypdf: words 
 test-inspect: setup  ## install inspect-ai beside the project, and open an exported log with it
 	$(BIN)/python -m uv venv --quiet --allow-existing .cache/inspect
 	$(BIN)/python -m uv pip install --quiet --python .cache/inspect/bin/python inspect-ai
-	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py
+	INSPECT_PYTHON=$(CURDIR)/.cache/inspect/bin/python $(BIN)/python -m pytest -q tests/report/test_transcripts.py tests/evals/test_inspect.py
+
+test-terminal: setup  ## steer a run in two real terminals (tmux), from the start to a fork: two minutes
+	$(BIN)/python -m tests.terminal_proof
 
 report-proof: setup  ## write the report of a run of 1,000 passes: under 10 MB and 20 seconds
 	$(BIN)/python -m tests.report_proof
+
+eval: setup .cache/evals/peers  ## ask every question of the tuning half in six ways, and write evals/RESULTS.md: days on a CPU, continues
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m evals run $(EVAL)
+
+eval-quick: setup .cache/evals/peers  ## two questions per family and size, 10 and 100 kB; begins nothing after an hour
+	$(BIN)/loop-runner models fetch coder
+	$(BIN)/python -m evals run --questions 2 --sizes 10kB,100kB --minutes $(or $(EVAL_MINUTES),60) $(EVAL)
+
+.cache/evals/peers:
+	$(BIN)/python -m uv venv --quiet $@
+	$(BIN)/python -m uv pip install --quiet --python $@/bin/python rlms dspy
 
 fleet-simulation: setup  ## play 1,000,000 jobs on 10,000 workers with the measured costs of both stores: the first bottleneck
 	$(BIN)/python -m bench.fleet_simulation

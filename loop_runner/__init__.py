@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from loop_runner.api import types as types
     from loop_runner.api.auditing import audit
     from loop_runner.api.checked_task import Submission, Task, data
-    from loop_runner.api.controls import Placed
-    from loop_runner.api.detached import Launcher, LocalLauncher, list_runs, start
+    from loop_runner.api.controls import Placed as Placed
+    from loop_runner.api.detached import Launcher as Launcher
+    from loop_runner.api.detached import LocalLauncher as LocalLauncher
+    from loop_runner.api.detached import list_runs, start
     from loop_runner.api.makers import (
         agreement,
         all_of,
@@ -42,28 +44,29 @@ if TYPE_CHECKING:
         schema,
         stable,
     )
-    from loop_runner.api.record import Record, RecordedPass, RecordedTurn
+    from loop_runner.api.record import Record as Record
+    from loop_runner.api.record import RecordedPass as RecordedPass
+    from loop_runner.api.record import RecordedTurn as RecordedTurn
     from loop_runner.api.result import Result, Run
     from loop_runner.api.result import open_run as open  # noqa: A004 - lr.open, as in gzip.open
     from loop_runner.api.rlm import RLM
     from loop_runner.api.running import aask, aresume, arun, ask, fork, resume, run, verify
     from loop_runner.api.stream import stream
-    from loop_runner.api.typed_events import Event
-    from loop_runner.api.views import RunView, Status
+    from loop_runner.api.typed_events import Event as Event
+    from loop_runner.api.views import RunView as RunView
+    from loop_runner.api.views import Status as Status
     from loop_runner.budget import Budget
-    from loop_runner.errors import (
-        ConfigError,
-        EnvironmentFault,
-        KernelError,
-        LoopRunnerError,
-        ModelError,
-        NotVerifiedError,
-        StoppedError,
-        VerifierError,
-        WorkspaceError,
-    )
+    from loop_runner.errors import ConfigError as ConfigError
+    from loop_runner.errors import EnvironmentFault as EnvironmentFault
+    from loop_runner.errors import KernelError as KernelError
+    from loop_runner.errors import LoopRunnerError, NotVerifiedError
+    from loop_runner.errors import ModelError as ModelError
+    from loop_runner.errors import StoppedError as StoppedError
+    from loop_runner.errors import VerifierError as VerifierError
+    from loop_runner.errors import WorkspaceError as WorkspaceError
     from loop_runner.loop.stopping import Stop
-    from loop_runner.records import Accepted, Broken, Rejected, Usage
+    from loop_runner.records import Accepted, Broken, Rejected
+    from loop_runner.records import Usage as Usage
 
 __version__ = "0.1.0"
 
@@ -93,6 +96,12 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _CALLED = {"open": "open_run"}
 _MODULES = ("installed", "types")
+# These work here, too, and are listed in ``types``: few programs name them.
+_FURTHER = (
+    *("ConfigError", "EnvironmentFault", "Event", "KernelError", "Launcher", "LocalLauncher", "ModelError"),
+    *("Placed", "Record", "RecordedPass", "RecordedTurn", "RunView", "Status", "StoppedError", "Usage"),
+    *("VerifierError", "WorkspaceError"),
+)
 _FOLDERS = ("audit", "verify")  # names of functions and of folders
 
 __all__ = [
@@ -100,31 +109,14 @@ __all__ = [
     "Accepted",
     "Broken",
     "Budget",
-    "ConfigError",
-    "EnvironmentFault",
-    "Event",
-    "KernelError",
-    "Launcher",
-    "LocalLauncher",
     "LoopRunnerError",
-    "ModelError",
     "NotVerifiedError",
-    "Placed",
-    "Record",
-    "RecordedPass",
-    "RecordedTurn",
     "Rejected",
     "Result",
     "Run",
-    "RunView",
-    "Status",
     "Stop",
-    "StoppedError",
     "Submission",
     "Task",
-    "Usage",
-    "VerifierError",
-    "WorkspaceError",
     "aask",
     "agreement",
     "all_of",

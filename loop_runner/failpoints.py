@@ -45,7 +45,11 @@ NAMES = frozenset(
         # a call of a tool
         "tool.send",
         "tool.sent",
+        "tool.start",
+        "tool.started",
         "tool.returned",
+        "page.keep",
+        "page.kept",
         # one commit
         "commit.walk",
         "commit.write",

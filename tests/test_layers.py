@@ -29,7 +29,7 @@ FOLDERS = {
         "watch",
     },
     "watch": set(),  # the public API only, as the next ones
-    "serve": set(),
+    "serve": {"report"},
     "mcp": set(),
     "fleet": set(),
     "report": set(),
@@ -49,7 +49,7 @@ FOLDERS = {
         "task",
     },
     "loop": {"session", "verify", "model", "kernel", "workspace", "task"},
-    "agents": {"session", "workspace", "task"},
+    "agents": {"session", "model", "workspace", "task"},
     "session": {"tools", "verify", "model", "kernel", "workspace", "task"},
     "tools": {"model", "inputs", "workspace", "task"},
     "verify": {"model", "inputs", "workspace", "sandbox", "task"},
@@ -61,7 +61,7 @@ FOLDERS = {
     "task": set(),
 }
 # What the library offers by name; front ends use nothing else.
-PUBLIC = {"__version__", *loop_runner.__all__} - set(FOLDERS)
+PUBLIC = {"__version__", *loop_runner.__all__, *loop_runner._FURTHER} - set(FOLDERS)
 # The ground floor: plain modules, which every folder may import.
 FLOOR = {
     "__init__": set(),  # the version and the names of the library, which FRONT_DOOR has for type checkers
@@ -90,7 +90,7 @@ OWNERS = {
     "anthropic": {"model"},
     "xllamacpp": {"model"},
     "httpx2": {"model", "tools"},
-    "jinja2": {"task", "report", "fleet"},
+    "jinja2": {"task", "report", "fleet", "serve"},
     "click": {"cli"},
     "distributed": {"fleet"},
     "rich": {"cli", "watch"},

@@ -58,7 +58,7 @@ def data(value: Any, name: str = "") -> Data:
     """An input in memory: a text, bytes, a list or dict (as JSON), or a pandas or polars frame (as CSV).
 
     Without ``name`` it is called by what it is: ``data.txt``, ``data.json`` or ``data.csv``. Bytes need one:
-    its ending says what they are.
+    its ending says what they are. The labels of a frame's rows become columns, unless they are mere numbers.
     """
     if not isinstance(name, str):
         raise ConfigError(
@@ -82,15 +82,26 @@ def _content(value: Any) -> tuple[bytes, str]:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), ""
     if hasattr(value, "to_csv"):  # pandas
-        return str(value.to_csv(index=False)).encode(), ".csv"
+        return str(value.to_csv(index=_has_labels(value.index))).encode(), ".csv"
+    if hasattr(value, "to_frame"):  # a series of polars
+        value = value.to_frame()
     if hasattr(value, "write_csv"):  # polars
         return str(value.write_csv()).encode(), ".csv"
+    if hasattr(value, "collect_schema"):
+        raise _no_data(
+            value, "it is a plan that has not been computed; give the frame that its collect() returns"
+        )
     if value is None:
         raise _no_data(value, "it is None")
     try:
         return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n", ".json"
     except (TypeError, ValueError, RecursionError) as error:
         raise _no_data(value, error) from error
+
+
+def _has_labels(index: Any) -> bool:
+    """Whether the rows of a pandas frame have names that are data, not only numbers."""
+    return any(name is not None for name in index.names) or index.inferred_type != "integer"
 
 
 def _no_data(value: Any, why: object) -> ConfigError:

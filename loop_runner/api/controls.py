@@ -38,15 +38,24 @@ class Controls:
         return steering.note(self.folder, text)
 
     def pause(self, *, now: bool = False) -> Placed:
-        """Start nothing new after the current turn; ``now``: no further sub-call of the turn either."""
+        """Start nothing new after the current turn; ``now``: no further sub-call of the turn either.
+
+        When no process runs the run, the next one begins paused: ``resume`` ends that.
+        """
         return steering.pause(self.folder, now=now)
 
     def resume(self) -> Placed:
-        """End a pause. A run that no process runs is continued by ``lr.resume``."""
+        """End a pause, also one that is kept for the next process.
+
+        A run that no process runs is continued by ``lr.resume``.
+        """
         return steering.resume(self.folder)
 
     def stop(self, *, now: bool = False) -> Placed:
-        """End after the current turn; ``now``: at once, as Ctrl-C does. ``lr.resume`` continues the run."""
+        """End after the current turn; ``now``: at once, as Ctrl-C does. ``lr.resume`` continues the run.
+
+        When no process runs the run, the next one ends before its first turn, ``interrupted``.
+        """
         return steering.stop(self.folder, now=now)
 
     def raise_budget(self, **limits: Any) -> Placed:

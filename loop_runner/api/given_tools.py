@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from loop_runner.errors import ConfigError
+from loop_runner.verify import bound_values
 from loop_runner.verify.function import sha256_of
 
 Tool: TypeAlias = Mapping[str, Any] | Callable[..., Any]
@@ -37,5 +38,6 @@ def collected(tools: Iterable[Tool]) -> tuple[list[dict[str, Any]], dict[str, Ca
                 hint="give one of them another name",
             )
         functions[name] = tool
-        entries.append({"callable": {"name": name, "sha256": sha256_of(tool)}})
+        about = {"name": name, "sha256": sha256_of(tool), "values": bound_values.of(tool)}
+        entries.append({"callable": about})
     return entries, functions

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 from loop_runner.errors import StoppedError
@@ -22,6 +22,9 @@ from loop_runner.loop.stopping import Interrupted, Stop, must_finish
 
 T = TypeVar("T")
 _TICK_S = 0.1
+# The system may hand a signal to another thread. Python's handler runs in the caller's thread, and only when
+# that thread runs: a wait without end would never hear of it.
+_LOOK_S = 0.5
 
 
 class Work(Generic[T]):
@@ -60,6 +63,8 @@ class Work(Generic[T]):
         interrupts = 0
         while True:
             try:
+                while not self._future.done():
+                    wait([self._future], _LOOK_S)
                 result = self._future.result()
             except KeyboardInterrupt:
                 interrupts += 1
@@ -81,7 +86,9 @@ class Work(Generic[T]):
         ended = asyncio.wrap_future(self._future)
         while not ended.done():
             try:
-                await asyncio.wait([ended])
+                # With a timeout, because IPython's handler of an interrupt cancels this task in the loop's
+                # next round and does not wake a loop that sleeps.
+                await asyncio.wait([ended], timeout=_TICK_S)
             except asyncio.CancelledError as error:
                 cancelled = error
                 self.stop()

@@ -27,6 +27,7 @@ _SKIPPED = {
     "links": ("link", "links"),
     "special files": ("special file", "special files"),
     "oddly named": ("with an unusable name", "with unusable names"),
+    "jobs without a verified answer": ("job without a verified answer", "jobs without a verified answer"),
     "in need of an extra": ("that needs an extra", "that need an extra"),
 }
 _EVIDENCE_LINES = 6  # of a rejection, in the report; all of it is in verdict.json

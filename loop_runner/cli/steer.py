@@ -80,14 +80,17 @@ def note(run_name: str, text: str | None, file: Path | None, as_json: bool) -> i
 def pause(run_name: str, now: bool, as_json: bool) -> int:
     """Pause a run: nothing new is started after the current turn.
 
-    The process stays, with its variables; `resume` ends the pause, `stop` the run.
+    The process stays, with its variables; `resume` ends the pause, `stop` the run. When no process runs the
+    run, the next `resume` begins paused, and a second one ends the pause.
 
     \b
     Example:  loop-runner pause runs/contract-review
     """
     run = lr.open(run_name)
     then = "nothing new is started" if now else "the run waits after this turn"
-    return _ask(as_json, lambda: run.pause(now=now), then)
+    return _ask(
+        as_json, lambda: run.pause(now=now), then, "no process runs it: the next `resume` begins paused"
+    )
 
 
 @click.command()
@@ -97,12 +100,15 @@ def pause(run_name: str, now: bool, as_json: bool) -> int:
 def stop(run_name: str, now: bool, as_json: bool) -> int:
     """Stop a run after its current turn; `resume` continues it.
 
+    When no process runs the run, the next `resume` ends before its first turn; the one after it continues.
+
     \b
     Example:  loop-runner stop runs/contract-review
     """
     run = lr.open(run_name)
     then = "the run is interrupted now" if now else "the run ends after this turn"
-    return _ask(as_json, lambda: run.stop(now=now), then)
+    kept = "no process runs it: the next `resume` ends before its first turn, the one after it continues"
+    return _ask(as_json, lambda: run.stop(now=now), then, kept)
 
 
 def _limit_options(command: Any) -> Any:

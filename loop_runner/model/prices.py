@@ -14,8 +14,13 @@ from loop_runner.task.config import Rates
 
 _BEFORE_ANY_PACKAGE = 2020
 _FREE = frozenset({"local", "manual", "script", "program"})  # nobody sends a bill
-# Providers that bill a part of what another one does.
-_SHARES = {"anthropic-batch": ("anthropic", 0.5)}
+# Providers that bill a part of what another one does. With a subscription, a client's requests are not billed
+# one by one: then these dollars are what the same tokens cost with a key.
+_SHARES = {
+    "anthropic-batch": ("anthropic", 0.5),
+    "claude-cli": ("anthropic", 1.0),
+    "codex-cli": ("openai", 1.0),
+}
 
 
 def price(model_id: str, usage: Usage) -> float | None:

@@ -62,18 +62,21 @@ def split(model_id: str) -> tuple[str, str]:
 
 
 def default_model(env: Mapping[str, str]) -> str:
-    """The root model when nobody names one: whose key is in ``env``, else the local one if it is fetched."""
+    """The root model when nobody names one: by a key in ``env``, else the local one, else a user's client."""
     if with_key := default_with_key(env):
         return with_key
-    from loop_runner.model.providers import fetch
+    from loop_runner.model.providers import fetch, logins
 
     local = catalog.load().providers["local"].root
     if fetch.is_fetched(local, fetch.models_dir(env)):
         return f"local:{local}"
+    if client := logins.provider(env):
+        return f"{client}:{_entry(client).root}"
     raise ConfigError(
-        "no model: none is named, no provider's key is set, and no local model is fetched",
+        "no model: none is named, no key is set, no local model is fetched, and no client is logged in",
         why="a run needs a model",
-        hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}",
+        hint=f"export ANTHROPIC_API_KEY=..., or run: loop-runner models fetch {local}; "
+        "or log in with Claude Code or Codex",
     )
 
 
@@ -128,7 +131,8 @@ def _suggestion(text: str) -> str:
     ids = {name: f"local:{name}" for name in known.fetchable}
     for provider in known.providers.values():
         names = (provider.root, provider.sub, *provider.by_prefix)
-        ids.update({name: f"{provider.name}:{name}" for name in names if name and provider.name != "local"})
+        listed = {name: f"{provider.name}:{name}" for name in names if name and provider.name != "local"}
+        ids = listed | ids  # the first provider of a model is the one to suggest
     near = difflib.get_close_matches(text, ids, n=1, cutoff=0.5)
     if near:
         return f"did you mean {ids[near[0]]}?"
@@ -181,6 +185,18 @@ def _script(name: str, setting: Setting) -> ModelClient:
     return ScriptClient(read_script(setting.base_dir / name))
 
 
+def _claude_cli(name: str, setting: Setting) -> ModelClient:
+    from loop_runner.model.providers.claude_cli import ClaudeCliClient
+
+    return ClaudeCliClient(name, setting.env)
+
+
+def _codex_cli(name: str, setting: Setting) -> ModelClient:
+    from loop_runner.model.providers.codex_cli import CodexCliClient
+
+    return CodexCliClient(name, setting.env)
+
+
 def _program(name: str, _: Setting) -> ModelClient:
     from loop_runner.model.providers.program import ProgramClient
 
@@ -195,4 +211,6 @@ _MAKERS: dict[str, Maker] = {
     "manual": _manual,
     "script": _script,
     "program": _program,
+    "claude-cli": _claude_cli,
+    "codex-cli": _codex_cli,
 }

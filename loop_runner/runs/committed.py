@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 from loop_runner import text
 from loop_runner.errors import LoopRunnerError
 from loop_runner.records import SUBCALL_KINDS, Call, Usage, VerifierReport
+from loop_runner.task import limits
 from loop_runner.verify import verdicts
-from loop_runner.workspace import layout
+from loop_runner.workspace import control_files, layout
 from loop_runner.workspace.commits import Entry
 from loop_runner.workspace.history import History
 
@@ -78,6 +79,18 @@ class RecordedCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """What the operator asked: a note, a pause, a limit, a decision. ``refused`` says why it was not done."""
+
+    kind: str
+    text: str = ""
+    limits: str = ""  # in words: "passes +5"
+    by: str = ""
+    at: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedTurn:
     """One turn: ``code`` ran and ``output`` is what the model was shown for it; ``end`` is how it ended."""
 
@@ -92,6 +105,7 @@ class RecordedTurn:
     usage: Usage = field(default_factory=Usage)
     calls: tuple[RecordedCall, ...] = ()
     children: tuple[str, ...] = ()  # the questions of child sessions
+    requests: tuple[RecordedRequest, ...] = ()  # of the operator, taken before the turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,7 @@ class RecordedPass:
     usage: Usage = field(default_factory=Usage)
     usd: float | None = None
     strategy: str = ""  # what the next pass does otherwise, where the runner changed it
+    requests: tuple[RecordedRequest, ...] = ()  # of the operator, taken at its end or after it
 
 
 class Reader:
@@ -206,6 +221,7 @@ class Reader:
             seconds=sum(turn.seconds for turn in turns) + (end.seconds if end else 0.0),
             usage=sum((turn.usage for turn in turns), Usage()),
             strategy=_strategy(verdict),
+            requests=self._requests(folder, what) + self._requests(control_files.next_folder(number), what),
         )
 
     def _turns(
@@ -237,7 +253,22 @@ class Reader:
             usage=sum((call.reply.usage for call in calls), Usage()),
             calls=tuple(self._call(call) for call in calls if call.kind in SUBCALL_KINDS),
             children=tuple(self._cut(str(self._json(path, what).get("question", ""))) for path in children),
+            requests=self._requests(folder, what),
         )
+
+    def _requests(self, folder: str, what: str) -> tuple[RecordedRequest, ...]:
+        path = f"{folder}/{control_files.CONTROL_FILE}"
+        return self._faults.attempt(
+            f"{what}, what the operator asked",
+            lambda: tuple(map(self._request, control_files.from_json(self._read(path)))),
+            (),
+        )
+
+    def _request(self, pair: tuple[control_files.ControlRequest, str]) -> RecordedRequest:
+        request, refused = pair
+        words = limits.describe(request.limits)
+        texts = (request.text, words, request.by, request.at, refused)
+        return RecordedRequest(str(request.kind), *(self._cut(str(value)) for value in texts))
 
     def _calls(self, path: str) -> list[Call]:
         return layout.calls_from_jsonl(self._read(path))

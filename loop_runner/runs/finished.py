@@ -16,6 +16,7 @@ _STATUS: dict[str, RunStatus] = {
     "interrupted": "interrupted",
     "cancelled": "interrupted",
     "broken": "broken",
+    "blocked": "blocked",
 }
 
 
@@ -28,7 +29,7 @@ def outcome_of(status: Status) -> Outcome:
             hint=status.steps[0] if status.steps else f"see {status.log or shell(status.folder)}",
         )
     with History(status.folder) as history:
-        answer = best_answer(history) if ended == "unverified" else history.answer()
+        answer = best_answer(history) if ended in ("unverified", "blocked") else history.answer()
         return Outcome(ended, answer, history.head(), status.spend, status.reason)
 
 

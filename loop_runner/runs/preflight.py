@@ -110,6 +110,7 @@ def tools(task: Task, env: Mapping[str, str]) -> tuple[Entry, ...]:
 
 def _other_functions(entries: Iterable[Entry], task: Task) -> Iterator[ConfigError]:
     """Functions of the calling program that are not those that the run began with."""
+    from loop_runner.verify import bound_values
     from loop_runner.verify.function import sha256_of
 
     known = {str(entry.target["function"]): entry for entry in entries if entry.kind == "callable"}
@@ -118,6 +119,8 @@ def _other_functions(entries: Iterable[Entry], task: Task) -> Iterator[ConfigErr
             what, hint = "is no tool of this run", f"it began with {', '.join(sorted(known)) or 'none'}"
         elif sha256_of(function) != known[name].target["sha256"]:
             what, hint = "is not the one that the run began with", "give the function as it was then"
+        elif changed := bound_values.difference(known[name].target.get("values"), bound_values.of(function)):
+            what, hint = f"is not the one that the run began with: {changed}", "bind it to the same values"
         else:
             continue
         yield ConfigError(

@@ -124,6 +124,9 @@ class RecordedRequests:
             if request.id not in self._taken and (is_turn or self._is_asking or not request.about)
         ]
 
+    def address(self, request: ControlRequest) -> None:
+        """The record names no process."""
+
     def take(self, request: ControlRequest) -> str:
         """Why it was refused then."""
         self._taken.add(request.id)

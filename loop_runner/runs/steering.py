@@ -23,6 +23,7 @@ from loop_runner.workspace import control_files
 from loop_runner.workspace.control_files import (
     MAX_NOTE_CHARS,
     MAX_PROMPT_CHARS,
+    NEXT_RUNNER,
     ControlRequest,
     Kind,
     Question,
@@ -60,17 +61,20 @@ def note(folder: Path, text: str) -> Placed:
 
 
 def pause(folder: Path, *, now: bool = False) -> Placed:
-    """Let nothing new start from the next turn on; ``now``: nor the next sub-call."""
+    """Let nothing new start from the next turn on; ``now``: nor the next sub-call.
+
+    When no process runs the run, the next one begins paused.
+    """
     with _opened(folder) as run:
-        run.refuse_idle("pause")
+        run.refuse_ended("there is nothing to pause")
         run.refuse_repeated("pause", now=now)
-        return run.place(ControlRequest("pause", now=now, runner=run.runner))
+        return run.place(ControlRequest("pause", now=now, runner=run.addressee))
 
 
 def resume(folder: Path) -> Placed:
-    """End a pause of a run that a process runs."""
+    """End a pause, also one that waits for the next process."""
     with _opened(folder) as run:
-        if not run.runner:
+        if not run.runner and not run.is_paused:
             raise ConfigError(
                 f"no process runs {folder}, so there is no pause to end",
                 why="a run that ended or was stopped is continued by a new process",
@@ -82,15 +86,18 @@ def resume(folder: Path) -> Placed:
                 why="there is nothing to resume",
                 hint=f"watch it: loop-runner log {shell(folder)} --follow",
             )
-        return run.place(ControlRequest("resume", runner=run.runner))
+        return run.place(ControlRequest("resume", runner=run.addressee))
 
 
 def stop(folder: Path, *, now: bool = False) -> Placed:
-    """End the run after the current turn; ``now``: as Ctrl-C does. It can be resumed."""
+    """End the run after the current turn; ``now``: as Ctrl-C does. It can be resumed.
+
+    When no process runs the run, the next one ends before its first turn.
+    """
     with _opened(folder) as run:
-        run.refuse_idle("stop")
+        run.refuse_ended("there is nothing to stop")
         run.refuse_repeated("stop", now=now)
-        return run.place(ControlRequest("stop", now=now, runner=run.runner))
+        return run.place(ControlRequest("stop", now=now, runner=run.addressee))
 
 
 def raise_budget(folder: Path, given: Mapping[str, Any]) -> Placed:
@@ -173,6 +180,11 @@ class _Run:
         self._waiting = control_files.waiting(self._private)
 
     @property
+    def addressee(self) -> str:
+        """The process that a pause or a stop is meant for."""
+        return self.runner or NEXT_RUNNER
+
+    @property
     def task(self) -> config.Task:
         read = self._history.read
         with parsing(self.folder, "task.yaml"):
@@ -203,7 +215,7 @@ class _Run:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the process that runs it was asked to pause and not to resume since."""
+        """Whether the process that runs it, or the next, was asked to pause and not to resume since."""
         steering = [request.kind for request in self._steering()]
         return "pause" in steering and "resume" not in steering[_last(steering, "pause") :]
 
@@ -237,29 +249,27 @@ class _Run:
                 hint=f"continue in a new run: loop-runner fork {shell(self.folder)} NEW --prompt FILE",
             )
 
-    def refuse_idle(self, verb: str) -> None:
-        if not self.runner:
-            raise ConfigError(
-                f"no process runs {self.folder}, so there is nothing to {verb}",
-                why=f"a {verb} is for the process that runs it, and it would not be meant for a later one",
-                hint=f"see how it ended: loop-runner status {shell(self.folder)}",
-            )
-
     def refuse_repeated(self, verb: str, *, now: bool) -> None:
         """Refuse to pause or stop what was asked to already, unless it is more urgent now."""
         repeated = [request for request in self._steering() if request.kind == verb]
         is_in_force = bool(repeated) and (verb == "stop" or self.is_paused)
         if is_in_force and (not now or any(request.now for request in repeated)):
-            continued = "loop-runner resume" if verb == "pause" else "loop-runner status"
-            raise ConfigError(
-                f"{self.folder} was asked to {verb} already",
-                why="once is enough; it takes effect when the turn that is under way is over",
-                hint=f"{'continue it' if verb == 'pause' else 'see where it is'}:"
-                f" {continued} {shell(self.folder)}" + ("" if now else f"; to {verb} within the turn: --now"),
-            )
+            raise self._repeated(verb, now=now)
+
+    def _repeated(self, verb: str, *, now: bool) -> ConfigError:
+        continued = "loop-runner resume" if verb == "pause" or not self.runner else "loop-runner status"
+        when = "when the turn that is under way is over" if self.runner else "when the run is resumed"
+        more = "" if now or not self.runner else f"; to {verb} within the turn: --now"
+        return ConfigError(
+            f"{self.folder} was asked to {verb} already",
+            why=f"once is enough; it takes effect {when}",
+            hint=f"{'see where it is' if 'status' in continued else 'continue it'}:"
+            f" {continued} {shell(self.folder)}{more}",
+        )
 
     def _steering(self) -> list[ControlRequest]:
-        return [request for request in self._waiting if request.runner and request.runner == self.runner]
+        """Pauses and stops that are in force: meant for the process that runs the run, or for the next."""
+        return [request for request in self._waiting if request.runner in {self.addressee, NEXT_RUNNER}]
 
 
 @contextmanager

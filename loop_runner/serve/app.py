@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 import loop_runner as lr
-from loop_runner.serve import catalogue, chat, messages, metrics, native, responses, uploads
+from loop_runner.serve import catalogue, chat, dashboard, messages, metrics, native, responses, uploads
 from loop_runner.serve.desk import Desk
 from loop_runner.serve.fault import Fault
 from loop_runner.serve.guard import Guard
@@ -50,6 +50,7 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("POST", "/v1/runs/{run_id}/notes", native.note, "Leave a note for the model"),
     ("POST", "/v1/runs/{run_id}/approve", native.approve, "Approve the answer that waits for a person"),
     ("POST", "/v1/runs/{run_id}/reject", native.reject, "Reject it, with a reason"),
+    ("GET", "/v1/runs/{run_id}/report", native.report, "The report of a run, as one HTML file"),
     ("GET", "/v1/runs/{run_id}/files/{path:path}", native.artifact, "A file that the run committed"),
 )
 
@@ -76,6 +77,7 @@ def application(settings: Settings, tokens: Tokens) -> Guard:
             path, _bound(handler, desk), methods=[method], summary=summary, operation_id=summary
         )
     _add_plain(app, desk, guard)
+    _add_dashboard(app, desk, tokens)
     app.add_exception_handler(Fault, _refused)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _failed)
@@ -128,6 +130,23 @@ def _add_plain(app: FastAPI, desk: Desk, guard: Guard) -> None:
     app.add_api_route("/v1/capabilities", capabilities, methods=["GET"])
     app.add_api_route("/metrics", counts, methods=["GET"])
     app.add_api_route("/docs", reference, methods=["GET"], include_in_schema=False)
+
+
+def _add_dashboard(app: FastAPI, desk: Desk, tokens: Tokens) -> None:
+    """The pages for browsers. They are no API, so its description leaves them out."""
+    pages = dashboard.Dashboard(tokens, is_secure=desk.settings.scheme == "https")
+    for method, path, handler in (
+        ("GET", "/", pages.runs),
+        ("GET", "/login", pages.login_page),
+        ("POST", "/login", pages.login),
+        ("POST", "/logout", pages.logout),
+        ("GET", "/runs/{run_id}", pages.run),
+        ("GET", "/runs/{run_id}/report", pages.report),
+        ("GET", "/runs/{run_id}/events", pages.events),
+        ("POST", "/runs/{run_id}/{action}", pages.act),
+        ("GET", "/static/{name}", dashboard.asset),
+    ):
+        app.add_api_route(path, _bound(handler, desk), methods=[method], include_in_schema=False)
 
 
 def _capabilities(settings: Settings) -> dict[str, object]:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
+from loop_runner.serve.browser_sessions import Sessions
 from loop_runner.serve.fault import Fault
 from loop_runner.serve.service_settings import Settings
 from loop_runner.serve.tokens import Tokens
@@ -25,6 +26,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/health", "/v1/health", "/ready", "/openapi.json", "/docs"})  # no token is needed
+_DASHBOARD = re.compile(r"/|/login|/logout|/runs/.*|/static/.*")  # where a session counts, too
 _PORT = re.compile(r":\d{1,5}$")
 _SAFE_PATH = re.compile(r"[^\w./:-]")
 _CORS_HEADERS = "authorization, content-type, idempotency-key, last-event-id, x-api-key, anthropic-version"
@@ -38,6 +40,7 @@ class Guard:
 
     def __init__(self, app: Any, settings: Settings, tokens: Tokens) -> None:
         self._app, self._settings, self._tokens = app, settings, tokens
+        self._sessions = Sessions(tokens, is_secure=settings.scheme == "https")
         self.requests: Counter[tuple[str, int]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +60,10 @@ class Guard:
                 status = message["status"]
                 # What was not read would be taken for the next request.
                 end = [] if body.is_whole else [(b"connection", b"close")]
-                message["headers"] = [*message.get("headers", ()), *_FIXED, *cors, *end]
+                given = message.get("headers", ())
+                names = {name for name, _ in given}
+                fixed = [header for header in _FIXED if header[0] not in names]
+                message["headers"] = [*given, *fixed, *cors, *end]
             await send(message)
 
         try:
@@ -107,9 +113,11 @@ class Guard:
                 raise Fault(403, "origin_not_allowed", message)
 
     def _authorized(self, scope: Scope, headers: dict[str, list[str]]) -> str:
-        """The name of the request's token; "" for a path that needs none."""
+        """The name of the request's token; "" for a path that needs none, or that shows the login."""
         given = _given_token(headers)
         name = self._tokens.name_of(given) if given else None
+        if name is None and not given and _DASHBOARD.fullmatch(scope["path"]):
+            return self._sessions.name_of(headers.get("cookie", []))
         if name is None and scope["path"] not in OPEN_PATHS:
             raise Fault(
                 401,

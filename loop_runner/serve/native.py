@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import loop_runner as lr
-from loop_runner.serve import bodies, guard, outcomes, streams
+from loop_runner.serve import bodies, dashboard, guard, outcomes, steering_requests, streams
 from loop_runner.serve.chat import checked_schema
 from loop_runner.serve.contents import read
 from loop_runner.serve.desk import Desk
-from loop_runner.serve.fault import Fault, bad, missing
+from loop_runner.serve.fault import bad, missing
 from loop_runner.serve.questions import Question
 from loop_runner.serve.streams import frame
 from loop_runner.serve.supervisor import Tracked
 
 _SHOWN_FILES = ("answer.md", "answer.json", "proof.json", "workspace", "passes")
-_BUDGET = ("passes", "turns", "tokens", "usd", "wall", "subcalls")
 
 
 async def create(request: Request, desk: Desk) -> Response:
@@ -128,6 +127,11 @@ class _Events:
         return [frame(_shown(run), event="end")]
 
 
+async def report(_request: Request, desk: Desk, run_id: str) -> Response:
+    """The report of a run as one HTML file, of what is committed so far."""
+    return await dashboard.report(desk.run(run_id))
+
+
 async def artifact(_request: Request, desk: Desk, run_id: str, path: str) -> Response:
     """A committed file of the run's workspace, which no browser is to interpret."""
     run = desk.run(run_id)
@@ -151,68 +155,50 @@ def _read(run: Tracked, path: str) -> bytes:
 
 async def pause(_request: Request, desk: Desk, run_id: str) -> Response:
     """Pause at the next commit."""
-    run = _live(desk, run_id)
-    desk.supervisor.pause(run)
+    run = desk.run(run_id)
+    steering_requests.pause(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def resume(_request: Request, desk: Desk, run_id: str) -> Response:
     """Continue a paused run, or one that ended without a verified answer."""
     run = desk.run(run_id)
-    if run.status == "verified":
-        raise Fault(
-            409, "run_is_verified", "the run is verified: continue it with a new question (`continues`)"
-        )
-    desk.supervisor.resume(run)
+    steering_requests.resume(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def stop(_request: Request, desk: Desk, run_id: str) -> Response:
     """Stop as one Ctrl-C does."""
-    run = _live(desk, run_id)
-    desk.supervisor.stop(run)
+    run = desk.run(run_id)
+    steering_requests.stop(desk, run)
     return JSONResponse(_shown(run), 202)
 
 
 async def budget(request: Request, desk: Desk, run_id: str) -> Response:
     """Change limits: of an active run from its next turn on, of one that has ended by continuing it."""
-    run, body = desk.run(run_id), await bodies.json_object(request)
-    for key, value in body.items():
-        if key not in _BUDGET or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise bad(f"a budget has positive numbers for {', '.join(_BUDGET)}", str(key)[:40])
-    if run.state == "queued":
-        raise Fault(409, "run_is_queued", "the run has not begun: change its limits when it has")
-    answer = await _requested(run, lambda: lr.open(run.folder).raise_budget(**body))
-    if run.state != "running":
-        desk.supervisor.resume(run)
-    return answer
+    run = desk.run(run_id)
+    await steering_requests.budget(desk, run, await bodies.json_object(request))
+    return JSONResponse(_shown(run), 202)
 
 
 async def note(request: Request, desk: Desk, run_id: str) -> Response:
     """Leave a note for the model: it sees the note once, in its next message."""
-    run, text = _live(desk, run_id), bodies.text(await bodies.json_object(request), "text")
-    return await _requested(run, lambda: lr.open(run.folder).note(text))
+    run = desk.run(run_id)
+    await steering_requests.note(run, bodies.text(await bodies.json_object(request), "text"))
+    return JSONResponse(_shown(run), 202)
 
 
 async def approve(_request: Request, desk: Desk, run_id: str) -> Response:
     """Approve the answer that a `human` verifier asks about."""
-    run, owner = _live(desk, run_id), guard.credential.get()
-    return await _requested(run, lambda: lr.open(run.folder).approve(by=owner))
+    run = desk.run(run_id)
+    await steering_requests.approve(run)
+    return JSONResponse(_shown(run), 202)
 
 
 async def reject(request: Request, desk: Desk, run_id: str) -> Response:
     """Reject it; the next pass is shown why."""
-    run, owner = _live(desk, run_id), guard.credential.get()
-    why = bodies.text(await bodies.json_object(request), "why")
-    return await _requested(run, lambda: lr.open(run.folder).reject(why, by=owner))
-
-
-async def _requested(run: Tracked, ask: Callable[[], object]) -> Response:
-    """Place a request in the run folder; the run answers it with an event."""
-    try:
-        await asyncio.to_thread(ask)
-    except lr.LoopRunnerError as error:
-        raise Fault(409, "not_possible", f"{error.message}; {error.hint}") from error
+    run = desk.run(run_id)
+    await steering_requests.reject(run, bodies.text(await bodies.json_object(request), "why"))
     return JSONResponse(_shown(run), 202)
 
 
@@ -220,10 +206,3 @@ async def remove(_request: Request, desk: Desk, run_id: str) -> Response:
     """Remove a run that is not active, with its folder."""
     await desk.supervisor.remove(desk.run(run_id))
     return JSONResponse({"id": run_id, "object": "run", "deleted": True})
-
-
-def _live(desk: Desk, run_id: str) -> Tracked:
-    run = desk.run(run_id)
-    if not run.is_live:
-        raise Fault(409, "run_has_ended", f"the run has ended: it is {run.status}")
-    return run

@@ -34,6 +34,10 @@ class Tokens:
                 result = name
         return result
 
+    def signing_key(self, name: str) -> bytes:
+        """A key that only this service and the holder of the token know."""
+        return hashlib.sha256(b"loop-runner dashboard\0" + self._digests[name]).digest()
+
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,15 @@ from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.text import one_line
 from loop_runner.verify import PersonsDecision, Question
 from loop_runner.workspace import layout
-from loop_runner.workspace.control_files import CONTROL_FILE, ControlRequest, Inbox, Kind, Refused, to_json
+from loop_runner.workspace.control_files import (
+    CONTROL_FILE,
+    NEXT_RUNNER,
+    ControlRequest,
+    Inbox,
+    Kind,
+    Refused,
+    to_json,
+)
 
 NOTE_FILE = "note.md"
 _STEP_S = 0.1
@@ -46,6 +54,10 @@ class Source(Protocol):
 
     def pending(self, at: Place) -> Sequence[ControlRequest | Refused]:
         """What has arrived and is not taken, in order; ``at`` is the turn that may begin."""
+        ...
+
+    def address(self, request: ControlRequest) -> None:
+        """Keep that ``request`` is meant for the process ``request.runner``."""
         ...
 
     def take(self, request: ControlRequest) -> str:
@@ -71,6 +83,7 @@ class InboxSource:
     def __init__(self, private: Path) -> None:
         self._inbox = Inbox(private)
         self.recovered = self._inbox.recovered
+        self.address = self._inbox.address
         self.refuse = self._inbox.refuse
         self.settle = self._inbox.settle
         self.show = self._inbox.show
@@ -264,6 +277,9 @@ class Operator:
     # ── one request ─────────────────────────────────────────────────────────────────────────────────
 
     def _take(self, request: ControlRequest) -> None:
+        if request.runner == NEXT_RUNNER and self._situation.heeds:
+            request = replace(request, runner=self._situation.runner)
+            self._source.address(request)
         why = self._source.take(request)
         self._apply(request, refused=why)
 
@@ -414,9 +430,9 @@ def _words_of(request: ControlRequest) -> str:
     if request.kind == "budget":
         return limits.describe(request.limits)
     words = {
-        "pause": "nothing new is started" if request.now else "the run waits after this turn",
+        "pause": "nothing new is started" if request.now else "the run waits before its next turn",
         "resume": "the run continues",
-        "stop": "the run ends now" if request.now else "the run ends after this turn",
+        "stop": "the run ends now" if request.now else "the run ends before its next turn",
         "prompt": "it is used from the next pass on",
     }
     by = f"by {one_line(request.by, 80)}" if request.by else "by a person"

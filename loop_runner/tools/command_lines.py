@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from loop_runner import failpoints
 from loop_runner.tools import results
 from loop_runner.tools.placeholders import as_text, filled
 from loop_runner.tools.python_process import ToolDiedError, ToolRaisedError
@@ -57,6 +58,7 @@ async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: byt
     program = shutil.which(folder / words[0] if "/" in words[0] else words[0], path=env.get("PATH"))
     if program is None:
         raise ToolRaisedError(f"there is no program {words[0]}")
+    failpoints.passing("tool.start")
     async with _pipe() as (out_end, out_stream), _pipe() as (error_end, error_stream):
         try:
             process = await asyncio.create_subprocess_exec(
@@ -73,6 +75,7 @@ async def run(words: list[str], folder: Path, env: Mapping[str, str], stdin: byt
             raise ToolRaisedError(f"{words[0]} could not be started: {error}") from error
         out_end.close()
         error_end.close()
+        failpoints.passing("tool.started")
         assert process.stdin is not None
         try:
             async with asyncio.timeout(timeout_s):

@@ -32,7 +32,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 _IDEMPOTENT = ("fetch", "search")  # what only reads
 _OWN_KEYS: dict[str, frozenset[str]] = {
     "python": frozenset({"env"}),
-    "callable": frozenset({"name", "sha256"}),  # written by the library
+    "callable": frozenset({"name", "sha256", "values"}),  # written by the library
     "command": frozenset({"name", "run", "description", "parameters", "env", "json", "stdin"}),
     "mcp": frozenset({"name", "command", "url", "header", "env", "only"}),
     "fetch": frozenset({"allow", "max_mb", "private_addresses"}),

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loop_runner import plugins
+from loop_runner import failpoints, plugins
 from loop_runner.errors import ConfigError
 from loop_runner.tools import value_schema
 from loop_runner.tools.entries import Entry
@@ -212,8 +212,10 @@ class _Life:
         from mcp import Client
 
         try:
+            failpoints.passing("tool.start")
             async with self._transport() as streams, Client(_Given(streams)) as client:
                 self.client = client
+                failpoints.passing("tool.started")
                 self._ready.set_result(None)
                 await self._over.wait()
         except BaseException as error:  # noqa: BLE001 - a border: groups of anything, of a server's making

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from loop_runner import scratch
+from loop_runner import failpoints, scratch
 from loop_runner.errors import WorkspaceError
 from loop_runner.records import Inputs, InputText, Origin
-from loop_runner.workspace import durable
+from loop_runner.workspace import durable, faults
 
 FILE = "pages.json"
 FOLDER = "pages"
@@ -109,12 +109,19 @@ class Pages:
             page = self._named(page)
             if self._pages.get(page.name) == page:
                 return page
-            self._private.mkdir(exist_ok=True)
-            for name, data in files.items():
-                if not (self._private / name).is_file():
-                    durable.replace(self._private / name, data)
-            self._take(page)
+            with faults.translated(self._private.parents[2], "keeping a fetched page"):
+                self._write(files)
+                self._take(page)
+                failpoints.passing("page.kept")
             return page
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        assert self._private is not None
+        failpoints.passing("page.keep")
+        self._private.mkdir(exist_ok=True)
+        for name, data in files.items():
+            if not (self._private / name).is_file():
+                durable.replace(self._private / name, data)
 
     def _named(self, page: Page) -> Page:
         """``page`` under a name of its own; the one that is known, where it is the same text."""

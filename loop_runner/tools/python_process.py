@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loop_runner import failpoints
 from loop_runner.process import HeadAndTail, kill_group
 
 _CHILD = Path(__file__).with_name("function_server.py")
@@ -84,6 +85,7 @@ class _Life(asyncio.Protocol):
 
     @classmethod
     async def begin(cls, folder: Path, env: Mapping[str, str]) -> _Life:
+        failpoints.passing("tool.start")
         own, others = socket.socketpair()
         loop = asyncio.get_running_loop()
         try:
@@ -101,7 +103,7 @@ class _Life(asyncio.Protocol):
             )
         except OSError as error:
             own.close()
-            raise ToolDiedError(f"the process of the tools could not be started: {error}") from error
+            raise ToolRaisedError(f"the process of the tools could not be started: {error}") from error
         finally:
             others.close()
         life = cls(process)
@@ -109,6 +111,7 @@ class _Life(asyncio.Protocol):
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         loop.add_reader(process.stdout.fileno(), life._drain)
+        failpoints.passing("tool.started")
         return life
 
     async def ask(self, request: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from loop_runner.errors import LoopRunnerError
 from loop_runner.model.client import ModelClient
 from loop_runner.records import Message, Reply, Request
 from loop_runner.text import plural
@@ -85,7 +86,9 @@ class Toolbox:
         if self._pages is None or '"pages": [' not in result:
             return result
         body = json.loads(result)
-        pages = self._pages.served(body.pop("pages", ()))
+        if "pages" not in body:
+            return result  # the words are in the value of another tool
+        pages = self._pages.served(body.pop("pages"))
         texts = [
             {
                 "name": page.name,
@@ -150,6 +153,8 @@ class ToolClient:
             return self._failed(f"`{name}` did not answer within {spec.settings.timeout_s:g} seconds")
         except ToolDiedError as error:
             return self._failed(f"`{name}` gave no result: {error}")
+        except LoopRunnerError:
+            raise  # the run folder cannot be written: that is no end of a call, and it stops the run
         except Exception as error:  # noqa: BLE001 - a border: a tool that misbehaves costs its one call
             return self._failed(f"`{name}` gave no result ({type(error).__name__}: {error})")
         return value if isinstance(value, Reply) else self._checked(value)

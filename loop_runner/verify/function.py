@@ -16,6 +16,7 @@ from typing import Any
 
 from loop_runner.errors import VerifierError
 from loop_runner.records import Accepted, Broken, Rejected, Verdict
+from loop_runner.verify import bound_values
 from loop_runner.verify.built_in import OF_PROGRAMS
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.programs import Programs
@@ -33,6 +34,7 @@ class Function(BaseVerifier):
     function: str  # its module and its name there
     sha256: str  # of its source when the run began
     call: Callable[..., Any] | None = None
+    values: Mapping[str, Any] | None = None  # see ``bound_values.of``; None in runs of older versions
 
     @classmethod
     def of(cls, value: object, name: str, functions: Mapping[str, Callable[..., Any]]) -> Function:
@@ -44,7 +46,8 @@ class Function(BaseVerifier):
                 hint="give the function itself to the library: lr.Task(..., verifiers=[check])",
             )
         function = value["function"]
-        return cls(name or exact_line(function, 80), function, value["sha256"], functions.get(function))
+        call, values = functions.get(function), value.get("values")
+        return cls(name or exact_line(function, 80), function, value["sha256"], call, values)
 
     @property
     def requirement(self) -> str:
@@ -63,6 +66,8 @@ class Function(BaseVerifier):
                 f"the function {self.function} is not the one that the run began with (SHA-256 of its source"
                 f" {self.sha256[:12]} then, {now[:12]} now)"
             )
+        if difference := bound_values.difference(self.values, bound_values.of(self.call)):
+            return f"the function {self.function} is not the one that the run began with: {difference}"
         return ""
 
     def verify(self, submission: Submission, means: Means = NO_MEANS) -> Verdict:
@@ -70,7 +75,8 @@ class Function(BaseVerifier):
         if why := self.fault(means.programs):
             return Broken(why)
         assert self.call is not None
-        record = {"function": {"name": self.function, "sha256": self.sha256, "pinned": False}}
+        about = {"name": self.function, "sha256": self.sha256, "pinned": False}
+        record = {"function": about | ({"values": self.values} if self.values else {})}
         try:
             returned = self.call(submission.answer, submission)
         except AssertionError as error:
@@ -136,7 +142,8 @@ class Collected:
             count += 1
             called = f"{first} ({count})"
         self.functions[called] = function
-        spec: dict[str, Any] = {OF_PROGRAMS: {"function": called, "sha256": sha256_of(function)}}
+        about = {"function": called, "sha256": sha256_of(function), "values": bound_values.of(function)}
+        spec: dict[str, Any] = {OF_PROGRAMS: about}
         spec["name"] = exact_line(called.partition(":")[2], 80)
         own = None if not hasattr(function, "__qualname__") else inspect.getdoc(function)
         if says := " ".join((own or "").partition("\n\n")[0].split()):

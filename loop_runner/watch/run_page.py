@@ -179,8 +179,9 @@ class RunPage(Screen[None]):
 
     def _ask(self, name: str, *args: str) -> None:
         try:
-            getattr(self._handle, name)(*args)
+            placed = getattr(self._handle, name)(*args)
         except (lr.LoopRunnerError, OSError) as error:
             self.says(str(error).splitlines()[0])
         else:
-            self.says(f"{name}: the run takes it at the end of this turn")
+            kept = "no process runs it: `resume` applies this"
+            self.says(f"{name}: {'the run takes it at the end of this turn' if placed.is_running else kept}")

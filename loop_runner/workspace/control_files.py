@@ -36,6 +36,7 @@ MAX_NOTE_CHARS = 16_000
 MAX_PROMPT_CHARS = 200_000
 MAX_BYTES = 1_000_000  # of a file; a prompt that is all escapes fits
 MAX_PENDING = 1000
+NEXT_RUNNER = "next"  # in place of a process: whichever takes up the run next
 _TAKEN = "taken"
 _REFUSED = "refused"
 _QUESTION = "question.json"
@@ -50,8 +51,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class ControlRequest:
     """One request. ``limits`` maps a limit to ``{"set": amount}`` or ``{"add": amount}``.
 
-    ``runner`` is the process that a pause or a stop is meant for, ``about`` the question that an approval or
-    a rejection answers, ``by`` and ``at`` who decided and when, as far as the operator gave them.
+    ``runner`` is the process that a pause or a stop is meant for (``NEXT_RUNNER``: the next), ``about`` the
+    question that an approval or a rejection answers, ``by`` and ``at`` who decided and when, as far as the
+    operator gave them.
     """
 
     kind: Kind
@@ -103,9 +105,8 @@ def place(private: Path, request: ControlRequest) -> ControlRequest:
         newest = max((int(name[:20]) for name in names if _NAME.fullmatch(name)), default=0)
         number = max(time.time_ns(), newest + 1)  # a clock that was set back does not change the order
         placed = replace(request, id=f"{number:020d}-{os.urandom(4).hex()}")
-        data = {key: value for key, value in placed.to_dict().items() if key != "id"}
         if len(names) < MAX_PENDING:
-            _write(folder, placed.id, json.dumps({"version": VERSION, **data}).encode())
+            _write(folder, placed)
     except OSError as error:
         raise _not_placed(folder, error) from error
     if len(names) >= MAX_PENDING:
@@ -148,7 +149,10 @@ def runner_of(holder: Holder | None) -> str:
     return "" if holder is None else f"{holder.pid}@{holder.since}"
 
 
-def _write(folder: Path, name: str, data: bytes) -> None:
+def _write(folder: Path, request: ControlRequest) -> None:
+    name = request.id
+    content = {key: value for key, value in request.to_dict().items() if key != "id"}
+    data = json.dumps({"version": VERSION, **content}).encode()
     beside = folder / f".{name}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
@@ -192,6 +196,12 @@ class Inbox:
         is_settled = time.time_ns() - now[0] > 50_000_000
         self._seen = now if not requests and is_settled else None
         return requests
+
+    def address(self, request: ControlRequest) -> None:
+        """Write into its file that ``request`` is meant for ``request.runner``: no later process obeys it."""
+        with faults.translated(self._folder, "taking a request"):
+            (self._folder / f".{request.id}.new").unlink(missing_ok=True)  # of a process that was killed here
+            _write(self._folder, request)
 
     def take(self, request: ControlRequest) -> None:
         """From now on ``request`` is the runner's: a restarted process applies it at the same place."""

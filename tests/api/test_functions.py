@@ -1,10 +1,14 @@
 """Functions of the calling program as verifiers: called, recorded, and asked for again."""
 
+import dataclasses
 import functools
+import re
+from pathlib import Path
 
 import pytest
 
 import loop_runner as lr
+from loop_runner.verify import bound_values
 from tests.support.tasks import ready
 
 NOTES = {"notes.txt": "The answer is 42.\n"}
@@ -163,3 +167,165 @@ def test_the_proof_is_checked_with_the_function_and_broken_without_it(script):
     run(script, [is_42])
     assert lr.verify("mine", verifiers=[is_42]).status == "same"
     assert lr.verify("mine").status == "broken"
+
+
+# ── the values that a function is bound to ──────────────────────────────────────────────────────────
+
+
+def at_least(least, answer, submission):
+    return int(answer) >= least
+
+
+def above(least):
+    def check(answer, submission):
+        return int(answer) >= least
+
+    return check
+
+
+def above_by(inner):
+    def check(answer, submission):
+        return inner(answer, submission)
+
+    return check
+
+
+def with_default(least):
+    def check(answer, submission, least=least):
+        return int(answer) >= least
+
+    return check
+
+
+def keyword_only(least):
+    def check(answer, submission, *, least=least):
+        return int(answer) >= least
+
+    return check
+
+
+def decorated(least):
+    def decorator(check):
+        @functools.wraps(check)
+        def wrapper(answer, submission):
+            return int(answer) >= least and check(answer, submission)
+
+        return wrapper
+
+    @decorator
+    def check(answer, submission):
+        return None
+
+    return check
+
+
+class Slotted:
+    __slots__ = ("least",)
+
+    def __init__(self, least):
+        self.least = least
+
+    def check(self, answer, submission):
+        return int(answer) >= self.least
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    least: tuple[int, str]
+
+
+MAKERS = {
+    "a partial": lambda least: functools.partial(at_least, least),
+    "a keyword of a partial": lambda least: functools.partial(above(1), submission=least),
+    "a partial of a partial": lambda least: functools.partial(functools.partial(at_least), least),
+    "a closure": above,
+    "a function in a closure": lambda least: above_by(above(least)),
+    "a closure over a tuple": lambda least: above((least, "x", None)),
+    "a closure over a frozenset": lambda least: above(frozenset({least, 3})),
+    "a closure over a path": lambda least: above(Path(f"{least}.txt")),
+    "a closure over a pattern": lambda least: above(re.compile(f"{least}{'x' * 300}")),
+    "a closure over a frozen dataclass": lambda least: above(Frozen((least, "x"))),
+    "a default": with_default,
+    "a default of a keyword": keyword_only,
+    "a decorator": decorated,
+    "an object": Limit,
+    "a bound method": lambda least: Slotted(least).check,
+    "a cached function": lambda least: functools.cache(above(least)),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+def test_a_function_bound_to_other_values_is_another_function(make):
+    assert bound_values.of(make(41)) == bound_values.of(make(41))
+    assert bound_values.of(make(41))["sha256"] != bound_values.of(make(42))["sha256"]
+    assert "not_covered" not in bound_values.of(make(41))
+
+
+class Counter:
+    def __init__(self, least):
+        self.least, self.calls, self.seen = least, 0, []
+
+    def __call__(self, answer, submission):
+        self.calls += 1
+        self.seen.append(answer)
+        return int(answer) >= self.least
+
+
+def counting():
+    calls, seen = 0, {}
+
+    def check(answer, submission):
+        nonlocal calls
+        calls += 1
+        seen[calls] = answer
+        return answer == "42"
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("check", "names"),
+    [
+        (Counter(42), ["self.calls", "self.seen"]),
+        (counting(), ["calls", "seen"]),
+        (functools.partial(lambda words, answer, submission: answer == "42", ["a"]), ["argument 1"]),
+        (above_by(counting()), ["inner.calls", "inner.seen"]),
+    ],
+)
+def test_values_that_may_change_do_not_count_and_the_proof_names_them(script, check, names):
+    record = run(script, [check]).proof["gates"][0]["record"]["function"]
+    assert record["values"]["not_covered"] == names
+
+
+def test_a_run_is_not_resumed_with_a_function_bound_to_other_values(script):
+    check = functools.partial(at_least, 42)
+    assert run(script, [check], passes=1).status == "unverified"
+    with pytest.raises(lr.VerifierError, match=r"bound to \(argument 1\) are not those of then"):
+        lr.resume("mine", verify=[functools.partial(at_least, 41)], budget={"passes": 2})
+    assert lr.resume("mine", verify=[check], budget={"passes": 2}).verified
+
+
+def test_a_tool_bound_to_other_values_is_not_the_tool_of_the_run(script):
+    def tool(port):
+        def lookup(name: str) -> object:
+            """The port of a name."""
+            return port
+
+        return lookup
+
+    task = lr.Task(
+        "What?",
+        inputs=NOTES,
+        verifiers=[lr.contains("42")],
+        model=script(ready("41"), ready("42")),
+        tools=[tool(80)],
+        budget={"passes": 1},
+    )
+    assert lr.run(task, run_dir="mine").status == "unverified"
+    with pytest.raises(lr.ConfigError, match=r"lookup is not the one .* \(port\)"):
+        lr.resume("mine", tools=[tool(443)], budget={"passes": 2})
+    assert lr.resume("mine", tools=[tool(80)], budget={"passes": 2}).verified
+
+
+def test_a_run_that_recorded_no_values_continues_with_its_function(script, tmp_path):
+    assert bound_values.difference(None, bound_values.of(above(42))) == ""

@@ -39,11 +39,49 @@ def test_data_has_the_names_that_it_was_given(script, inputs, names):
     assert [text["name"] for text in json.loads((folder / "inputs.json").read_text())["texts"]] == names
 
 
-def test_a_frame_is_a_table(script):
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_a_frame_is_a_table(script, package):
+    frames = pytest.importorskip(package)
+    frame = frames.DataFrame({"port": [80, 443], "name": ["http", 'näme, "quoted"']})
+    table = r'port,name\n80,http\n443,"näme, ""quoted""'
+    assert table in seen(script, {"ports.csv": frame})
+    assert table in seen(script, [lr.data(frame)])
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_an_empty_frame_and_one_with_missing_values_are_tables_too(package):
+    frames = pytest.importorskip(package)
+    empty = frames.DataFrame({"port": []})
+    missing = frames.DataFrame({"port": ["80", None], "host": [None, "db"]})
+    assert lr.data(empty, "a.csv").content == b"port\n"
+    assert lr.data(missing, "a.csv").content == b"port,host\n80,\n,db\n"
+
+
+def test_a_lazy_frame_of_polars_is_refused_with_what_to_write_instead():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(lr.ConfigError, match=r"collect\(\)"):
+        lr.data(polars.LazyFrame({"port": [80]}), "ports.csv")
+
+
+def test_a_column_is_a_table_of_one_column():
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for column in (pandas.Series([80, 443], name="port"), polars.Series("port", [80, 443])):
+        assert lr.data(column, "a.csv").content == b"port\n80\n443\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "table"),
+    [
+        (lambda frame: frame, b"n\n1\n2\n3\n"),
+        (lambda frame: frame[frame.n > 1], b"n\n2\n3\n"),
+        (lambda frame: frame.rename_axis("row"), b"row,n\n0,1\n1,2\n2,3\n"),
+        (lambda frame: frame.set_index([["a", "b", "c"]]), b",n\na,1\nb,2\nc,3\n"),
+        (lambda frame: frame.assign(m=4).groupby(["m", "n"]).sum(), b"m,n\n4,1\n4,2\n4,3\n"),
+    ],
+)
+def test_labels_of_rows_that_are_data_are_kept(make, table):
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"port": [80, 443], "name": ["http", "https"]})
-    assert "port,name" in seen(script, {"ports.csv": frame})
-    assert "port,name" in seen(script, [lr.data(frame)])
+    assert lr.data(make(pandas.DataFrame({"n": [1, 2, 3]})), "a.csv").content == table
 
 
 def test_a_document_in_memory_is_converted(script):

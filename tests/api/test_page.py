@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_has_every_name_once():
-    assert sorted(section.name for section in library.sections()) == sorted(lr.__all__)
+    assert sorted(section.name for section in library.sections()) == sorted([*lr.__all__, *lr._FURTHER])
 
 
 @pytest.mark.parametrize("section", library.sections(), ids=lambda section: section.name)
@@ -40,11 +40,19 @@ def test_the_names_of_the_package_are_the_same_for_type_checkers_and_at_run_time
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("loop_runner")
         for alias in node.names
     }
-    assert set(named) == set(lr.__all__) == set(lr._HOME)
+    assert set(named) == {*lr.__all__, *lr._FURTHER} == set(lr._HOME)
     for name, (module, own) in named.items():
         home = f"loop_runner.{lr._HOME[name]}"
         result = f"{module}.{own}" if name in lr._MODULES else module
         assert (result, own) == (home, lr._CALLED.get(name, name))
+
+
+def test_a_listing_shows_what_a_program_makes_and_the_other_names_are_in_types():
+    assert dir(lr) == sorted([*lr.__all__, "__version__"])
+    assert len(lr.__all__) <= 40
+    for name in lr._FURTHER:
+        assert getattr(lr.types, name) is getattr(lr, name)
+        assert name in dir(lr.types)
 
 
 PROJECT = """
@@ -66,6 +74,7 @@ task = lr.Task(
 answer: str = lr.run(task, run_dir="runs/x", on_event=print).answer
 cost: float | None = result.cost
 usage: lr.Usage = result.usage
+same_usage: lr.types.Usage = usage
 rlm = lr.RLM(model="anthropic:x", verify=[lr.citations()], max_budget=1.0)
 response: str = rlm.completion("text", root_prompt="Which?").response
 with lr.stream("task.yaml") as events:

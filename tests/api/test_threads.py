@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import loop_runner as lr
+from loop_runner.api.work import Work
 from tests.api import leaks
 from tests.support.commands import wait_for
 from tests.support.tasks import cell, ready, write_task
@@ -222,3 +224,19 @@ def test_tokens_are_counted_under_a_running_loop(monkeypatch):
         return count_tokens(Request("x:y", (Message("user", "hello"),)), Path(), {})
 
     assert asyncio.run(main()) == 7
+
+
+def test_a_signal_that_the_system_gives_to_another_thread_is_heeded_by_the_thread_that_waits():
+    is_stopped = threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda *_: is_stopped.set())
+
+    def send_to_this_thread():
+        time.sleep(0.1)  # until the other one waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    try:
+        work = Work(lambda _: is_stopped.wait(30))
+        threading.Thread(target=send_to_this_thread).start()
+        assert work.wait() is True
+    finally:
+        signal.signal(signal.SIGUSR1, before)

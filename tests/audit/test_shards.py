@@ -28,11 +28,11 @@ def audit(env, **options):
     return run([Path("src")], Path("rules.yaml"), env, **{"model": MODEL, **options})
 
 
-def places_of(result):
+def findings_of(result):
     return {(finding.rule, finding.file, finding.line) for finding in result.report.findings}
 
 
-def questions_of(result):
+def questions_sent(result):
     """How many questions the run of an audit sent."""
     lines = [
         line for path in Path(result.about.run).rglob("calls.jsonl") for line in path.read_text().splitlines()
@@ -43,11 +43,11 @@ def questions_of(result):
 def test_the_parts_together_find_what_the_whole_finds_and_the_whole_then_asks_nothing(env):
     parts = [audit(env, shard=shards.Shard(index, 3)) for index in range(3)]
     assert len({part.about.category for part in parts}) == 3
-    assert sum(questions_of(part) for part in parts) > 0
+    assert sum(questions_sent(part) for part in parts) > 0
     merged = audit(env)
-    assert questions_of(merged) == 0
+    assert questions_sent(merged) == 0
     alone = audit(env, runs_folder=Path("other"), settings=[("budget.passes", 4)])
-    assert set().union(*map(places_of, parts)) == places_of(merged) == places_of(alone)
+    assert set().union(*map(findings_of, parts)) == findings_of(merged) == findings_of(alone)
     assert sum(len(part.report.findings) for part in parts) == len(alone.report.findings)
     assert merged.report.findings == alone.report.findings
 
@@ -91,7 +91,7 @@ def test_a_cluster_judges_the_parts_and_names_those_that_failed(project, env, mo
     assert list(run_shards("dask-local:2", command)) == []
     assert len(project.runs()) == 2
     merged = audit(env)
-    assert questions_of(merged) == 0
+    assert questions_sent(merged) == 0
     assert len(merged.report.findings) >= len(FILES)
     problems = list(run_shards("dask-local:1", ["--rules", "none.yaml", "--", "src"]))
     assert len(problems) == 1

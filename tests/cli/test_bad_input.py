@@ -434,7 +434,7 @@ def test_a_disk_that_fills_up_before_a_reply_is_written_down_stops_the_run(tmp_p
     long_reply = ready("42") + "\n" + "This is why. " * 2000
     task = write_task(tmp_path / "task", root=[cell(NOTE), long_reply])
     script = task.with_name("script.yaml")
-    script.write_text(script.read_text() + "latency_s: 1\n")
+    script.write_text(script.read_text() + "latency_s: 2.5\n")
     run = small_disk.folder / "run"
     with started("run", task, "--run-dir", run, cwd=tmp_path) as process:
         process.wait_for_line("pass 1 turn 2")

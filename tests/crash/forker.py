@@ -56,11 +56,12 @@ class Ended:
 class Forker:
     """Runs commands one after another; not for several threads at once."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, *also: str) -> None:
+        """``also``: modules that are imported once, beside those that every command needs."""
         scratch.mkdir(parents=True, exist_ok=True)
         self._out, self._err = scratch / "stdout", scratch / "stderr"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.forker"],
+            [sys.executable, "-m", "tests.crash.forker", *also],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -125,7 +126,7 @@ def main() -> None:
     from loop_runner.sandbox.probe import probe
     from loop_runner.task.kernel_settings import KernelSettings
 
-    for name in _WARM:
+    for name in (*_WARM, *sys.argv[1:]):
         importlib.import_module(name)
     probe(interpreter(KernelSettings()))  # what it finds is kept for the process, and for those forked off it
     for line in sys.stdin:

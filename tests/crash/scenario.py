@@ -147,6 +147,10 @@ class Scene:
         log = self.task.parent / "acted.log"
         return log.read_text().split() if log.exists() else []
 
+    def acted_once(self) -> list[str]:
+        """The same; a scene whose tools may partly be called twice leaves those out."""
+        return self.acted()
+
     def take(self, stage: Stage, *more: str, failpoint: str = "") -> Ended:
         """Run the stage's command, or the command that continues it once the run folder exists."""
         if (self.run / ".git" / "loop-runner").is_dir():
@@ -207,28 +211,30 @@ def stages(scene: Scene) -> list[Stage]:
     """The three stages, each run once without a fault, with what they begin and end with."""
     templates = scene.place / "templates"
     templates.mkdir(exist_ok=True)
-    fresh = _unbroken(scene, Stage("fresh", (), None))
-    rejected = _kept(scene, templates / "rejected")
+    fresh = unbroken(scene, Stage("fresh", (), None))
+    rejected = kept(scene, templates / "rejected")
     scene.begin(fresh)
     assert scene.take(fresh, failpoint="turn.saved:1:kill").was_killed
-    died = _kept(scene, templates / "died")
-    resumed = _unbroken(scene, Stage("resumed", (), died))
+    died = kept(scene, templates / "died")
+    resumed = unbroken(scene, Stage("resumed", (), died))
     assert resumed.tree == fresh.tree
     for path, data in EDITS.items():
         (rejected / path).write_bytes(data)
     control_files.place(rejected / ".git/loop-runner", ControlRequest("note", text="mind the extra word"))
     change = {"passes": {"set": 2}}
     control_files.place(rejected / ".git/loop-runner", ControlRequest("budget", limits=change))
-    further = _unbroken(scene, Stage("further", ("--passes", "2"), rejected, edits=tuple(EDITS)))
+    further = unbroken(scene, Stage("further", ("--passes", "2"), rejected, edits=tuple(EDITS)))
     return [fresh, resumed, further]
 
 
-def _kept(scene: Scene, where: Path) -> Path:
+def kept(scene: Scene, where: Path) -> Path:
+    """Keep the run folder as it is now, to begin a stage with."""
     scene.run.rename(where)
     return where
 
 
-def _unbroken(scene: Scene, stage: Stage) -> Stage:
+def unbroken(scene: Scene, stage: Stage) -> Stage:
+    """``stage`` with what it does when nothing breaks it."""
     from dataclasses import replace
 
     listed = scene.place / "listed"

@@ -16,9 +16,10 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from loop_runner import failpoints
 from loop_runner.workspace.history import History
@@ -27,9 +28,12 @@ from tests.crash.scenario import EDITS, Scene, Stage, acknowledged, durable, git
 from tests.crash.waiting import wait_for_all
 
 ACTIONS = ("kill", "kill-group", "ENOSPC", "EIO")
+# A process that cannot be started costs one call, and the run that continues is another than without it.
+ONLY_KILLED = frozenset({"tool.start", "tool.started"})
 SEED = 20261121
 _WORKERS = 2
 _ON_THE_WIRE_S = 0.1
+_Scene = TypeVar("_Scene", bound=Scene)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def every_case(result: Sequence[Stage]) -> list[Case]:
         for name, hits in Counter(stage.passed).items()
         for hit in range(1, hits + 1)
         for action in ACTIONS
+        if action.startswith("kill") or name not in ONLY_KILLED
     ]
 
 
@@ -136,7 +141,7 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
     with History(scene.run) as history:
         unknown = [call.prompt for call in history.unknown_tool_calls()]
     acted = scene.acted()
-    if len(set(acted)) < len(acted):
+    if len(set(scene.acted_once())) < len(scene.acted_once()):
         yield f"tools acted twice: {acted}"
     if missing := [
         name for name in stage.acted if name not in acted and f'{{"name": "{name}"}}' not in unknown
@@ -169,18 +174,35 @@ def _wrong_in_the_end(scene: Scene, stage: Stage, again: Ended, result: Result) 
 def walk(place: Path, choose: int | None) -> list[Result]:
     """Check every case, or ``choose`` of them, on two processors."""
     scenes = [Scene(place / f"scene{number}") for number in range(_WORKERS)]
+    return walked(scenes, stages, choose)
+
+
+def walked(
+    scenes: Sequence[_Scene],
+    stages_of: Callable[[_Scene], list[Stage]],
+    choose: int | None,
+    *,
+    wrong: Callable[[_Scene, Stage], Iterable[str]] = lambda _scene, _stage: (),
+    is_walked: Callable[[str], bool] = lambda _name: True,
+) -> list[Result]:
+    """Check the cases of ``scenes``, which are equal, each in a thread; the scenes are closed.
+
+    ``wrong`` looks at a scene after a case; of the places, those are taken that ``is_walked`` takes.
+    """
     try:
-        ready = [stages(scene) for scene in scenes]
-        cases = every_case(ready[0])
+        ready = [stages_of(scene) for scene in scenes]
+        cases = [case for case in every_case(ready[0]) if is_walked(case.name)]
         todo = deque(sample(cases, len(cases) if choose is None else choose))
         results: list[Result] = []
         errors: list[BaseException] = []
 
-        def work(scene: Scene, own: list[Stage]) -> None:
+        def work(scene: _Scene, own: list[Stage]) -> None:
             while todo and not errors:
                 case = todo.popleft()
                 try:
-                    results.append(check(scene, own[case.stage], case))
+                    result = check(scene, own[case.stage], case)
+                    result.problems += wrong(scene, own[case.stage])
+                    results.append(result)
                 except BaseException as error:  # noqa: BLE001 - told to the one who waits
                     error.add_note(f"in {case}")
                     errors.append(error)

@@ -1,10 +1,13 @@
 """A model that lacks something it cannot supply says so, twice, and the run ends without being verified."""
 
 import json
+from typing import get_args
 
 import pytest
 
-from loop_runner.runs import status
+import loop_runner as lr
+from loop_runner.records import RunStatus
+from loop_runner.runs import finished, status
 from loop_runner.runs.replay import replay
 from tests.support.steering import Steered
 from tests.support.tasks import cell, ready, write_task
@@ -26,6 +29,21 @@ def test_what_is_declared_twice_in_a_row_ends_the_run_as_blocked_and_not_verifie
     assert (result.state, result.reason) == ("blocked", "the file rates.csv is missing")
     assert any("resume" in step for step in result.steps)
     assert replay(run.folder).is_same
+
+
+@pytest.mark.parametrize("root", [[BLOCKED, BLOCKED], [ready("41"), BLOCKED, BLOCKED]])
+def test_another_process_that_waits_for_a_blocked_run_gets_its_result(tmp_path, root):
+    run, outcome = run_of(tmp_path, root)
+    result = lr.open(run.folder).wait(timeout=1)
+    assert (result.status, result.reason) == ("blocked", "the file rates.csv is missing")
+    assert (result.answer, result.commit) == (outcome.answer.content, outcome.checkpoint.commit)
+    assert not result.verified
+    with pytest.raises(lr.NotVerifiedError, match=r"ended blocked: the file rates\.csv is missing"):
+        result.raise_for_status()
+
+
+def test_every_way_in_which_a_run_ends_is_a_result_that_another_process_gets():
+    assert set(finished._STATUS.values()) == set(get_args(RunStatus))
 
 
 def test_the_reply_to_the_first_declaration_asks_whether_the_model_can_proceed(tmp_path):

@@ -37,3 +37,13 @@ def test_the_source_of_the_prices_has_a_version() -> None:
     name, version = prices.source().split()
     assert name == "genai-prices"
     assert version[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("client", "api"),
+    [("claude-cli:claude-haiku-5-5", "anthropic:claude-haiku-5-5"), ("codex-cli:gpt-5.4", "openai:gpt-5.4")],
+)
+def test_a_users_client_costs_what_the_api_costs(client: str, api: str) -> None:
+    usage = Usage(1000, 1000, 1000)
+    assert prices.price(client, usage) == prices.price(api, usage)
+    assert prices.price(f"{client.partition(':')[0]}:default", usage) is None

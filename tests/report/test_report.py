@@ -18,6 +18,7 @@ from loop_runner.records import Accepted, Allow, Answer, Block, Rejected, Verifi
 from loop_runner.report import chart, html, page
 from loop_runner.verify.verdicts import decision_as_json
 from loop_runner.workspace import layout
+from loop_runner.workspace.control_files import ControlRequest, to_json
 from loop_runner.workspace.workspace import Workspace
 from tests import report_proof
 from tests.support.git import git
@@ -43,6 +44,21 @@ def verdict(number, decision):
 
 def proof(number, *, accepted):
     return {"proof.json": layout.to_json({"format": 1, "pass": number, "turn": 1})} if accepted else {}
+
+
+def requests(number, attack):
+    """What the operator asked before the turn, at the end of its pass, and after that."""
+    folder = layout.pass_folder(number)
+    note = ControlRequest("note", text=f"look at the annexes {attack}")
+    budget = ControlRequest("budget", limits={"passes": {"add": 5}})
+    decided = ControlRequest("approve", by=f"A. Lee {attack}", at="Friday")
+    prompt = ControlRequest("prompt", text=f"Which port now? {attack}")
+    turn = {f"{layout.turn_folder(number, 1)}/control.json": [(note, ""), (budget, f"too late {attack}")]}
+    end = {f"{folder}/control.json": [(decided, "")], f"{folder}/next/control.json": [(prompt, "")]}
+    return [
+        {path: layout.to_json({"requests": to_json(rows)}) for path, rows in files.items()}
+        for files in (turn, end)
+    ]
 
 
 def make_run(folder, *, answers, text=TEXT, attack="", task=None, accepted=True):
@@ -71,7 +87,8 @@ def make_run(folder, *, answers, text=TEXT, attack="", task=None, accepted=True)
                     call(f"sub {number} {attack}", kind="sub", text=attack or "yes"),
                 ),
             )
-            workspace.commit_turn(made, {})
+            before_turn, at_end = requests(number, attack)
+            workspace.commit_turn(made, before_turn)
             is_last = number == len(answers) and accepted
             decision = (
                 Allow((VerifierReport("citations", Accepted(f"found {attack}", statement="1 quotation")),))
@@ -82,7 +99,7 @@ def make_run(folder, *, answers, text=TEXT, attack="", task=None, accepted=True)
                     0.25,
                 )
             )
-            files = verdict(number, decision) | proof(number, accepted=is_last)
+            files = verdict(number, decision) | proof(number, accepted=is_last) | at_end
             workspace.commit_pass(number, "accepted" if is_last else "rejected", files=files)
     return run
 
@@ -145,6 +162,20 @@ def test_a_citation_opens_five_lines_of_context_with_the_quotation_marked(shown)
 )
 def test_the_page_contains(shown, part):
     assert part in text_of(shown)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Operator: note\nlook at the annexes",
+        "Operator: budget passes +5 not done too late",
+        "Operator: approve, by A. Lee, Friday",
+        "Operator: prompt\nWhich port now?",
+    ],
+)
+def test_what_the_operator_asked_is_shown_where_the_run_took_it(shown, words):
+    flat = re.sub(r"\s+", " ", text_of(shown.replace("<pre>", "\n")))
+    assert flat.count(re.sub(r"\s+", " ", words)) == 2  # in each of the two passes
 
 
 def test_the_page_is_one_file_that_loads_nothing(shown):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace as changed
 
 import pytest
 
 import loop_runner as lr
 from loop_runner.runs.replay import replay
+from loop_runner.workspace import control_files
 from tests.support.steering import Steered
 from tests.support.tasks import cell, ready, write_task
 
@@ -130,6 +132,92 @@ def test_a_request_that_no_process_takes_is_kept_and_applied_by_resume(tmp_path)
     assert run.resume().status == "verified"
     assert "read this first" in run.text("passes/0001/turns/0002/note.md")
     assert json.loads(run.text("budget.json"))["limits"] == {"passes": 11}
+
+
+@pytest.fixture(scope="module")
+def left_idle(tmp_path_factory):
+    return steered(tmp_path_factory.mktemp("idle"), {AT_TURN_1: lambda run: run.stop()})[0]
+
+
+@pytest.fixture
+def idle(left_idle, tmp_path):
+    """A run that was stopped after its first turn, and that no process runs."""
+    run = Steered(tmp_path / "idle")
+    shutil.copytree(left_idle.folder, run.folder)
+    return run
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_stop_that_is_kept_ends_the_next_process_at_once_and_no_later_one(idle, now):
+    assert not idle.run.stop(now=now).is_running
+    idle.run.note("read this")
+    outcome = idle.resume()
+    assert outcome.status == "interrupted"
+    assert "the operator stopped it" in outcome.reason
+    assert not [event for event in idle.events if event.kind in ("turn_started", "reply_received")]
+    assert ("stop", True) in idle.answers()
+    assert idle.resume().status == "verified"
+    assert "read this" in idle.text("passes/0001/turns/0002/note.md")
+    assert idle.requests_left() == []
+    assert replay(idle.folder).is_same
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_pause_that_is_kept_lets_the_next_process_begin_paused(idle, now):
+    assert not idle.run.pause(now=now).is_running
+    assert not idle.run.is_paused  # no process is
+    seen = []
+
+    def resume(run):
+        seen.append((run.is_paused, run.status().state))
+        run.resume()
+
+    assert idle.resume({("paused", 1, 2): resume}).status == "verified"
+    assert seen == [(True, "paused")]
+    kinds = [event.kind for event in idle.events]
+    assert kinds.index("paused") < kinds.index("resumed") < kinds.index("reply_received")
+    assert idle.answers()[-2:] == [("pause", True), ("resume", True)]
+    assert idle.requests_left() == []
+    assert replay(idle.folder).is_same
+
+
+def test_a_pause_that_is_kept_can_be_taken_back(idle):
+    idle.run.pause()
+    idle.run.resume()
+    assert idle.resume().status == "verified"
+    assert "paused" not in [event.kind for event in idle.events]
+
+
+def test_a_kept_pause_is_followed_by_a_kept_stop(idle):
+    idle.run.pause()
+    idle.run.stop()
+    assert idle.resume().status == "interrupted"
+    assert idle.resume().status == "verified"
+
+
+def test_a_pause_of_a_running_run_that_began_paused_is_refused(idle):
+    idle.run.pause()
+    refused = []
+
+    def ask(run):
+        with pytest.raises(lr.ConfigError, match="asked to pause already"):
+            run.pause()
+        refused.append(True)
+        run.resume()
+
+    assert idle.resume({("paused", 1, 2): ask}).status == "verified"
+    assert refused == [True]
+
+
+def test_what_was_kept_for_a_process_that_was_killed_does_not_hold_for_a_later_one(idle):
+    placed = idle.run.stop()
+    inbox = control_files.Inbox(idle.folder / ".git/loop-runner")
+    (request,) = [entry for entry in inbox.pending() if isinstance(entry, control_files.ControlRequest)]
+    assert request.id == placed.id
+    inbox.address(changed(request, runner="1@0"))  # and it is killed here
+    assert not idle.run.stop().is_running  # asked of the next process again
+    assert idle.resume().status == "interrupted"
+    assert idle.resume().status == "verified"
 
 
 def test_a_limit_that_is_raised_at_the_end_lets_the_run_go_on(tmp_path):

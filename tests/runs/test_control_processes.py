@@ -139,6 +139,24 @@ def test_a_runner_that_is_killed_with_a_request_loses_none_and_does_none_twice(s
     assert replay(run.folder).is_same
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["control.write", "control.place", "control.placed", "control.taken"])
+def test_a_runner_that_is_killed_while_it_takes_a_kept_stop_stops_once_at_most_and_loses_no_note(
+    stopped, tmp_path, point
+):
+    run, command = commands(stopped, tmp_path, point)
+    run.run.stop()
+    run.run.note("the note")
+    assert command("resume", "-q", is_killed=True) == -9
+    if point in ("control.write", "control.place"):
+        assert command("resume", "-q") == 130  # it is still meant for the next process
+    assert command("resume", "-q") == 0
+    notes = [path.read_text() for path in run.folder.glob("passes/**/note.md")]
+    assert "".join(notes).count("the note") == 1
+    assert run.requests_left() == []
+    assert replay(run.folder).is_same
+
+
 def test_every_step_of_a_request_is_a_place_where_a_test_kills_the_process():
     steps = "write place placed take taken settle settled"
     assert {name for name in NAMES if name.startswith("control.")} == {

@@ -54,10 +54,6 @@ REFUSED_IDLE = [
     (lambda run: run.note(""), "the note is empty"),
     (lambda run: run.note(" \n\t "), "the note is empty"),
     (lambda run: run.note("x" * 1_000_000), r"1,000,000 characters, and 16,000 are the most"),
-    (lambda run: run.pause(), "nothing to pause"),
-    (lambda run: run.pause(now=True), "nothing to pause"),
-    (lambda run: run.stop(), "nothing to stop"),
-    (lambda run: run.stop(now=True), "nothing to stop"),
     (lambda run: run.resume(), "no process runs"),
     (lambda run: run.approve(), "does not wait for a person's decision"),
     (lambda run: run.reject("no"), "does not wait for a person's decision"),
@@ -101,6 +97,10 @@ def test_what_cannot_be_asked_is_refused_with_a_reason_and_places_nothing(idle, 
         lambda run: run.note("x"),
         lambda run: run.raise_budget(passes=20),
         lambda run: run.set_prompt("another"),
+        lambda run: run.pause(),
+        lambda run: run.pause(now=True),
+        lambda run: run.stop(),
+        lambda run: run.stop(now=True),
     ],
 )
 def test_a_run_that_is_verified_takes_no_more_requests(scenes, ask):
@@ -125,6 +125,25 @@ def test_what_was_asked_of_a_running_run_already_is_not_asked_twice(running, bef
         step(running.run)
     with pytest.raises(lr.ConfigError, match=message):
         ask(running.run)
+
+
+REFUSED_WHEN_KEPT = [
+    *REFUSED_WHEN_RUNNING[1:3],
+    *REFUSED_WHEN_RUNNING[4:],
+    ([lambda run: run.pause(), lambda run: run.resume()], lambda run: run.resume(), "no process runs"),
+    ([lambda run: run.stop()], lambda run: run.resume(), "no process runs"),
+]
+
+
+@pytest.mark.parametrize(("before", "ask", "message"), REFUSED_WHEN_KEPT)
+def test_what_is_kept_for_the_next_process_is_not_asked_twice(idle, before, ask, message):
+    for step in before:
+        assert not step(idle.run).is_running
+    left = idle.requests_left()
+    with pytest.raises(lr.ConfigError, match=message) as caught:
+        ask(idle.run)
+    assert "loop-runner resume" in caught.value.hint
+    assert idle.requests_left() == left
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,12 @@ def signature(name: str) -> str:
     result = str(inspect.signature(value))
     result = re.sub(r"(: |-> )'([^']*)'", r"\1\2", result)
     result = re.sub(r"<factory>|<class '([\w.]+)'>", r"...", result)
-    line = f"lr.{name}{result}"
+    place = f"lr.types.{name}" if name in lr._FURTHER else f"lr.{name}"
+    line = f"{place}{result}"
     if len(line) <= 100:
         return line
     inner, _, end = result[1:].rpartition(")")
-    return f"lr.{name}(\n" + "".join(f"    {part},\n" for part in _parts(inner)) + f"){end}"
+    return f"{place}(\n" + "".join(f"    {part},\n" for part in _parts(inner)) + f"){end}"
 
 
 def _parts(inner: str) -> list[str]:
@@ -105,7 +106,7 @@ def renewed_page() -> str:
 
     def renewed(match: re.Match[str]) -> str:
         name = match["name"]
-        if name not in lr.__all__:
+        if name not in lr._HOME:
             return match[0]
         return (
             f"### {name}\n\n```python\n{signature(name)}\n```\n\n{description(name)}\n\n"

@@ -52,6 +52,32 @@ CASES = {
         "lookup('x' * 50_000_000)",
         "ValueError: lookup() was not called: its arguments are 50,000",
     ),
+    "50 MB in one call of a batch": (
+        "tool_batch(lookup, ['a', 'x' * 50_000_000])",
+        "ValueError: lookup() was not called: its arguments are 50,000",
+    ),
+    "more than a megabyte on the line": (
+        "print(lookup._client.call_tool('echo', ['{\"value\": \"' + 'x' * 2_000_000 + '\"}'])[0])",
+        "`echo` was not called: its arguments are 2,000,013 characters long, and at most 1,048,576 are sent",
+    ),
+    "50 MB on the line": (
+        "print(str(lookup._client.call_tool('echo', ['\"' + 'x' * 50_000_000 + '\"'])[0])[:300])",
+        "50,000,00",
+    ),
+    "keys that become the same": ("print(echo({1: 'a', '1': 'b'}))", "{'1': 'b'}"),
+    "a list that is made on the way": (
+        "print(tool_batch(lookup, (name for name in 'ab')))",
+        "[['a'], ['b']]",
+    ),
+    "a list whose making fails": ("tool_batch(lookup, (1 / (3 - n) for n in range(9)))", "ZeroDivisionError"),
+    "a call in a coroutine's thread": (
+        "import asyncio\nprint(asyncio.run(asyncio.to_thread(lookup, 'aside')))",
+        "['aside']",
+    ),
+    "a sub-model's tool that is none": (
+        "llm_query('x', tools=[print])",
+        "Error",
+    ),
     "no number": ("echo(float('nan'))", "TypeError: echo() takes JSON"),
     "infinity": ("echo(float('inf'))", "TypeError: echo() takes JSON"),
     "a set": ("echo({1, 2})", "TypeError: echo() takes JSON"),

@@ -3,8 +3,11 @@
 import pytest
 import yaml
 
+from loop_runner.errors import ConfigError
 from loop_runner.records import Spend
 from loop_runner.runs import replay
+from loop_runner.tools import preparing, read_entries
+from loop_runner.tools.spec import ToolSpec
 from loop_runner.workspace.history import History
 from tests.support.tasks import cell, run_task, write_task
 
@@ -210,8 +213,6 @@ print(budget()['tool_calls'])
     ],
 )
 def test_an_entry_that_cannot_work_is_refused_before_anything_is_created(tmp_path, entry, message):
-    from loop_runner.errors import ConfigError
-
     more = "\ndef llm_query(q): pass\ndef print(q): pass\ndef positional(q, /): pass\n"
     task = tool_task(tmp_path / "task", "", entry, source=TOOLS + more)
     (tmp_path / "task/broken.py").write_text("def f(:\n")
@@ -219,3 +220,47 @@ def test_an_entry_that_cannot_work_is_refused_before_anything_is_created(tmp_pat
         run_task(task, tmp_path / "run")
     assert message in str(error.value)
     assert not (tmp_path / "run/task.yaml").exists()
+
+
+OWN_NAMES = [
+    "context",
+    "input_data",
+    "answer",
+    "last_output",
+    "llm_query",
+    "llm_batch",
+    "rlm_query",
+    "budget",
+]
+OWN_NAMES += [
+    "FINAL",
+    "FINAL_VAR",
+    "cite",
+    "search_text",
+    "read",
+    "TOOLS",
+    "ToolError",
+    "ToolUnknown",
+    "tool_batch",
+]
+OWN_NAMES += ["LLMError", "help", "print", "exec", "open", "__import__", "None", "lambda"]
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+@pytest.mark.parametrize("kind", ["command", "mcp"])
+def test_no_tool_and_no_server_takes_a_name_of_the_repl(name, kind, tmp_path, monkeypatch):
+    targets = {"command": {"name": name, "run": ["true"]}, "mcp": {"name": name, "command": ["true"]}}
+
+    async def listed(entry, *_):
+        return [ToolSpec(f"{entry.target['name']}.add", "mcp", {}, "", {})]
+
+    monkeypatch.setattr("loop_runner.tools.mcp_servers.listed", listed)
+    with pytest.raises(ConfigError, match=r"is a name of the REPL|cannot be the name of a function"):
+        preparing.specs(read_entries([{kind: targets[kind]}]), tmp_path, {}, {})
+
+
+@pytest.mark.parametrize("second", [{"name": "find", "run": ["true"]}, {"name": "find", "run": ["false"]}])
+def test_two_tools_of_one_name_are_refused(second, tmp_path):
+    entries = read_entries([{"command": {"name": "find", "run": ["true"]}}, {"command": second}])
+    with pytest.raises(ConfigError, match="is defined twice"):
+        preparing.specs(entries, tmp_path, {}, {})

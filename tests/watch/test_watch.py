@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import loop_runner as lr
 from loop_runner.runs import trace_file
 from loop_runner.runs.view import PassView
+from loop_runner.workspace import control_files
 from tests.support.tasks import cell, ready, run_task, write_task
 
 pytest.importorskip("textual")
@@ -172,3 +174,35 @@ def test_a_variable_has_a_mark_for_what_the_last_turn_did_to_it(runs, before, ma
 def test_a_strip_of_a_thousand_passes_fits_the_terminal():
     passes = [PassView(number, "rejected") for number in range(1000)]
     assert len(parts.strip(passes, 80).plain) <= 80
+
+
+def requests_of(folder):
+    return [request.kind for request in control_files.waiting(folder / ".git" / "loop-runner")]
+
+
+@pytest.mark.slow
+def test_the_keys_leave_a_note_pause_and_stop_and_each_says_what_comes_of_it(runs, tmp_path):
+    shutil.copytree(runs / "short", tmp_path / "short")
+    app = WatchApp(tmp_path, lr.open(tmp_path / "short"))
+
+    async def steps(pilot):
+        await until(pilot, lambda: isinstance(app.screen, RunPage))
+        await pilot.press("n", *"stop", "escape")  # dropped: the letters were for the field
+        assert requests_of(tmp_path / "short") == []
+        await pilot.press("n", *"a note", "enter")
+        await until(pilot, lambda: "note: no process runs it" in shown(app, "#says"))
+        await pilot.press("n", "space", "enter")
+        assert requests_of(tmp_path / "short") == ["note"]
+        await pilot.press("p")
+        await until(pilot, lambda: "pause: no process runs it" in shown(app, "#says"))
+        await pilot.press("p")
+        await until(pilot, lambda: "asked to pause already" in shown(app, "#says"))
+        await pilot.press("s")
+        await until(pilot, lambda: "stop: no process runs it" in shown(app, "#says"))
+        await pilot.press("a")
+        await until(pilot, lambda: "does not wait for a person" in shown(app, "#says"))
+
+    drive(app, steps)
+    assert requests_of(tmp_path / "short") == ["note", "pause", "stop"]
+    note, *_ = control_files.waiting(tmp_path / "short" / ".git" / "loop-runner")
+    assert note.text == "a note"
