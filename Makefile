@@ -167,6 +167,9 @@ eval-quick: setup .cache/evals/peers  ## two questions per family and size, 10 a
 	$(BIN)/python -m uv venv --quiet $@
 	$(BIN)/python -m uv pip install --quiet --python $@/bin/python rlms dspy
 
+fleet-simulation: setup  ## play 1,000,000 jobs on 10,000 workers with the measured costs of both stores: the first bottleneck
+	$(BIN)/python -m bench.fleet_simulation
+
 bench: setup  ## measure, and print medians
 	$(BIN)/python -m bench
 

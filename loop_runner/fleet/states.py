@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 JobStatus = Literal[
@@ -84,7 +84,7 @@ class JobState:
         """Raises ``ValueError`` for bytes that ``to_json`` did not write."""
         try:
             result = json.loads(data)
-            known = {item.name: result[item.name] for item in fields(cls) if item.name in result}
+            known = {name: result[name] for name in cls.__slots__ if name in result}
             lists = {key: tuple(result.get(key, ())) for key in ("crashes", "notes")}
             state = cls(**known | lists)
             state._check()

@@ -6,6 +6,7 @@ and a value is never rendered itself. Owns what a template may use: ``job`` and 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,12 @@ class Template:
             ) from error
         if not isinstance(self._task, dict):
             raise ConfigError(f"{path} is not a mapping of keys", why=_WHY, hint="see docs/task-file.md")
-        self._environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        # Compiled once, not for each of many jobs.
+        self._text = functools.cache(environment.from_string)
+        self._expression = functools.cache(
+            functools.partial(environment.compile_expression, undefined_to_none=False)
+        )
 
     def task_of(self, job: Job) -> dict[str, Any]:
         """The keys of the job's task. Raises ``ConfigError`` that names the key and the job."""
@@ -73,10 +79,8 @@ class Template:
         try:
             if whole.startswith("{{") and whole.endswith("}}") and whole.count("{{") == 1:
                 # A text that is one value keeps its type: a number stays a number, a list a list.
-                return self._environment.compile_expression(whole[2:-2], undefined_to_none=False)(
-                    job=_view(job)
-                )
-            return self._environment.from_string(text).render(job=_view(job))
+                return self._expression(whole[2:-2])(job=_view(job))
+            return self._text(text).render(job=_view(job))
         except (TemplateError, TypeError, ValueError) as error:
             known = ", ".join(sorted(_view(job)))
             raise ConfigError(

@@ -37,6 +37,7 @@ _RENEWALS = 4
 _PERMITTED = 0.9  # of the time to live: a run stops before its lease can be taken over
 _TICK_S = 0.2
 _LOOK_S = 2.0
+_LOOK_SHARE = 20  # reading a large store may take a twentieth of a worker's time
 _MOST_CRASHES = 3
 _PATIENCE_S = 600.0  # with a store that cannot be reached, before a worker gives up
 _INTERRUPTED: JobStatus = "interrupted"
@@ -98,6 +99,7 @@ class Worker:
     _is_out_of_money: bool = False
     _looked: float | None = None  # monotonic
     _reached: float = field(default_factory=time.monotonic)  # when the store last answered
+    _look_s: float = _LOOK_S
     _is_waiting: bool = False  # for a store that cannot be reached
 
     def work(self) -> Ending:
@@ -120,13 +122,18 @@ class Worker:
             self._let_go()
 
     def _round(self) -> Ending | None:
-        """Look after the jobs held here and, every two seconds and when one has ended, at the store."""
+        """Look after the jobs held here and, every two seconds and when one has ended, at the store.
+
+        The larger the store, the rarer: 10,000 workers that read a million states would do nothing else.
+        """
         self._look_after()
-        if self._looked is not None and time.monotonic() - self._looked < _LOOK_S:
+        since = None if self._looked is None else time.monotonic() - self._looked
+        if since is not None and since < self._look_s:
             return None
-        self._looked = time.monotonic()  # also when it fails: a store that is away is not asked all the time
+        began = self._looked = time.monotonic()  # also when it fails: a store that is away is asked rarely
         states = self.store.states()
         self._reached, self._is_waiting = time.monotonic(), False
+        self._look_s = max(_LOOK_S, _LOOK_SHARE * (self._reached - began))
         self._hear(states)
         self._take(states)
         return None if self._held else self._ending(states)
