@@ -20,7 +20,7 @@ from loop_runner.serve.streams import frame
 from loop_runner.serve.supervisor import Tracked
 
 _SHOWN_FILES = ("answer.md", "answer.json", "proof.json", "workspace", "passes")
-_BUDGET = ("passes", "turns", "tokens", "usd", "wall", "subcalls")
+_BUDGET = ("passes", "turns", "tokens", "usd", "wall", "subcalls", "tool_calls")
 
 
 async def create(request: Request, desk: Desk) -> Response:
