@@ -37,7 +37,7 @@ class NoImageError(Exception):
     """Why something cannot be shown to a model; for the model's code."""
 
 
-def found(path: Path, failure: str = "") -> InputText | None:
+def image_in(path: Path, failure: str = "") -> InputText | None:
     """The image in the file at ``path``, without a name; ``failure``: why it gave no text. None: no image."""
     try:
         start = head(str(path), SNIFF)

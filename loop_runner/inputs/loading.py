@@ -241,7 +241,7 @@ def _is_image(item: FoundFile, intake: _Intake, failure: str = "") -> bool:
     """Take ``item`` as an image, if it is one."""
     if not intake.takes_images or item.root.revision is not None or item.root.url is not None:
         return False
-    image = images.found(Path(item.path), failure)
+    image = images.image_in(Path(item.path), failure)
     if image is not None:
         intake.images.append(_Text(item.root, item.rel, "", image))
     return image is not None

@@ -116,8 +116,8 @@ def test_the_models_code_reaches_nothing_of_a_tool_but_results(claim, shown):
 
 def test_a_key_that_a_tool_was_given_is_nowhere_in_the_run_folder(shown):
     run = shown[1] / "run"
-    found = subprocess.run(["grep", "-rlF", TOKEN, run], capture_output=True, text=True, check=False)
-    assert found.stdout == ""
+    matches = subprocess.run(["grep", "-rlF", TOKEN, run], capture_output=True, text=True, check=False)
+    assert matches.stdout == ""
     history = subprocess.run(
         ["git", "-C", run, "log", "-p", "--all"], capture_output=True, text=True, check=True
     )

@@ -77,10 +77,10 @@ def test_images_and_scanned_documents_are_inputs_and_other_binaries_are_not(load
 
 
 def test_a_page_without_text_is_reported_with_the_way_to_read_it(loaded):
-    said = {Path(name).name: reason for name, reason in inputs.notices(loaded)}
-    assert said["report.pdf"].startswith("no text on page 1 of 2: only pictures")
-    assert said["scanned.pdf"].startswith("no text: only pictures")
-    assert all('images=["NAME#page=N"]' in reason for reason in said.values())
+    reasons = {Path(name).name: reason for name, reason in inputs.notices(loaded)}
+    assert reasons["report.pdf"].startswith("no text on page 1 of 2: only pictures")
+    assert reasons["scanned.pdf"].startswith("no text: only pictures")
+    assert all('images=["NAME#page=N"]' in reason for reason in reasons.values())
 
 
 def test_where_images_are_not_asked_for_they_are_left_out_as_before(folder, tmp_path):

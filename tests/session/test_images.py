@@ -92,8 +92,8 @@ for call in (lambda: llm_query('x', images=['none.png']), lambda: llm_query('x',
         print(type(error).__name__, error)
 """
     run_task(image_task(tmp_path / "task", code, sub=[{"reply": "a reply"}]), tmp_path / "run")
-    said = ("LLMError", "TypeError", "GOT")
-    lines = [line for line in output(tmp_path / "run").splitlines() if line.startswith(said)]
+    starts = ("LLMError", "TypeError", "GOT")
+    lines = [line for line in output(tmp_path / "run").splitlines() if line.startswith(starts)]
     expected = [
         "LLMError images=: no image is named 'none.png'; the images are: scan.png, photo.jpg, scanned.pdf",
         "TypeError images takes a list",
