@@ -40,12 +40,21 @@ SENT = "sent:"  # begins that of a journal's record of a tool call that is about
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that a message shows. ``file`` is its name in a run folder: SHA256.png or SHA256.jpeg."""
+
+    file: str
+    data: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation; ``text`` is all of it."""
+    """One message of a conversation; ``images`` come before the text."""
 
     role: Literal["user", "assistant"]
     text: str
     stable_chars: int = 0  # how much of its beginning every pass repeats: where a provider's cache is marked
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,8 @@ class Request:
         With ``scope``, each of two equal child sessions finds its own replies again.
         """
         # Written by hand in the order of its keys: a batch takes thousands of fingerprints in a second.
-        messages = ",".join(f"[{_quoted(message.role)},{_quoted(message.text)}]" for message in self.messages)
+        parts = ([item.role, item.text, *(image.file for image in item.images)] for item in self.messages)
+        messages = ",".join(f"[{','.join(map(_quoted, part))}]" for part in parts)
         schema = "" if self.schema is None else f',"schema":{_canonical(self.schema)}'
         scope = f',"scope":{_quoted(self.scope)}' if self.scope else ""
         tool = ',"offers_tool":true' if self.offers_tool else ""
@@ -210,6 +220,9 @@ class Inputs:
     texts: tuple[InputText, ...]
     skipped: tuple[tuple[str, str], ...] = ()  # (path, reason)
     is_single: bool = False  # one file given by its own path: ``context`` is then a ``str``
+    images: tuple[
+        InputText, ...
+    ] = ()  # pictures, and PDFs of pictures: files without a text, read by a model
 
     @property
     def total_bytes(self) -> int:
@@ -219,9 +232,7 @@ class Inputs:
 
 # ── the kernel ──────────────────────────────────────────────────────────────────────────────────────
 
-
 SandboxTier = Literal["A", "B", "C"]
-
 
 # ── cells ───────────────────────────────────────────────────────────────────────────────────────────
 

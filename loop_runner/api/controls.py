@@ -62,7 +62,7 @@ class Controls:
         """Change limits from the next turn on, for good: ``passes=20`` sets one, ``passes="+5"`` adds.
 
         Limits: ``passes``, ``turns``, ``tokens``, ``tokens_in``, ``tokens_out``, ``usd``, ``wall``,
-        ``subcalls``.
+        ``subcalls``, ``tool_calls``.
         """
         return steering.raise_budget(self.folder, limits)
 

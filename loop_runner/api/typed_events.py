@@ -61,6 +61,7 @@ class RunStarted(Event):
     sub_model: str = ""
     texts: int = 0
     bytes: int = 0
+    images: int = 0  # inputs without a text, which a model can be shown
     session: str = ""
     session_why: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)

@@ -187,10 +187,12 @@ def _start_lines(event: types.RunStarted, *, is_verbose: bool) -> Iterator[str]:
 
 
 def _input_parts(event: types.RunStarted) -> Iterator[str]:
-    if not event.texts:
+    if not event.texts and not event.images:
         yield "none"
         return
     yield f"{output.plural(event.texts, 'text')}, {output.size(event.bytes)}"
+    if event.images:
+        yield output.plural(event.images, "image")
     if skipped := event.skipped:
         kinds = ", ".join(_counted(kind, count) for kind, count in skipped.items())
         yield f"{sum(skipped.values()):,} skipped ({kinds})"

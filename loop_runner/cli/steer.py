@@ -25,6 +25,7 @@ _LIMITS = {
     "usd": "US dollars.",
     "wall": "Time at work: 90s, 30m, 2h, 1d.",
     "subcalls": "Requests that the model's code makes.",
+    "tool-calls": "Calls of tools.",
 }
 
 

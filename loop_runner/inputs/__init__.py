@@ -7,6 +7,7 @@ and, for documents, on the sandbox. Never copies an input that is text, and neve
 
 from loop_runner.inputs.converting import Converter
 from loop_runner.inputs.finding import TOOL_FOLDERS
+from loop_runner.inputs.images import ImageReader
 from loop_runner.inputs.listing import from_json, to_json
 from loop_runner.inputs.loading import (
     changed,
@@ -26,6 +27,7 @@ __all__ = [
     "TOOL_FOLDERS",
     "Converter",
     "Fetcher",
+    "ImageReader",
     "cache_dir",
     "changed",
     "content",

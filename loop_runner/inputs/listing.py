@@ -16,12 +16,14 @@ _FORMAT = 1
 
 def to_json(inputs: Inputs, base_dir: Path | None = None) -> str:
     """``inputs.json``: absolute paths, and with ``base_dir`` also relative ones, for a clone elsewhere."""
-    body = {
+    body: dict[str, Any] = {
         "format": _FORMAT,
         "is_single": inputs.is_single,
         "texts": [_text_to_dict(text, base_dir) for text in inputs.texts],
         "skipped": [list(item) for item in inputs.skipped],
     }
+    if inputs.images:
+        body["images"] = [_text_to_dict(image, base_dir) for image in inputs.images]
     return json.dumps(body, indent=1) + "\n"
 
 
@@ -40,7 +42,8 @@ def from_json(text: str, base_dir: Path | None = None) -> Inputs:
             )
         texts = tuple(_text_from_dict(item, base_dir) for item in body["texts"])
         skipped = tuple((str(path), str(reason)) for path, reason in body["skipped"])
-        return Inputs(texts, skipped, bool(body["is_single"]))
+        images = tuple(_text_from_dict(item, base_dir) for item in body.get("images", ()))
+        return Inputs(texts, skipped, bool(body["is_single"]), images)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WorkspaceError(
             f"inputs.json cannot be read ({type(error).__name__}: {str(error)[:200]})",

@@ -1,7 +1,6 @@
 """Collects a task's inputs: finds them, has documents converted, then names, hashes and describes the texts.
 
-Only converted and fetched texts are copied. An odd file in a folder leads to a reason in ``skipped``, never
-to an error.
+Only converted and fetched texts are copied. An odd file leads to a reason in ``skipped``, never to an error.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import fleet_answers, git_source
+from loop_runner.inputs import fleet_answers, git_source, images
 from loop_runner.inputs.converting import Converted, Converter, Piece, Source
 from loop_runner.inputs.finding import (
     FoundFile,
@@ -102,6 +101,8 @@ class _Intake:
     own: frozenset[str] = frozenset()  # real paths of the task's own files
     own_hashes: frozenset[str] = frozenset()
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    takes_images: bool = False
+    images: list[_Text] = field(default_factory=list)
     converted: dict[int, Converted] = field(default_factory=dict)  # by the id of what was found
 
 
@@ -114,6 +115,7 @@ def load(
     fetch: Callable[[str], Fetched] | None = None,
     strict: bool = False,
     own: Collection[Path] = (),
+    takes_images: bool = False,
 ) -> Inputs:
     """Collect files, folders, globs, revisions and addresses; relative paths start at ``base_dir``.
 
@@ -123,23 +125,26 @@ def load(
     ``converter`` only text is taken, without ``fetch`` no address. Raises ``ConfigError`` when a file given
     by its own path is missing, unreadable, empty or cannot be converted, when nothing is left to read, and
     with ``strict`` when any file is broken. A run's own output is never taken. ``own`` are files of the task,
-    taken only when they are given by their own paths.
+    taken only when they are given by their own paths. ``takes_images``: images and PDFs without text are the
+    result's ``images``.
     """
     roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
-    intake = _Intake(converter, fetch, frozenset(os.path.realpath(path) for path in own), _hashes(own))
+    paths = frozenset(os.path.realpath(path) for path in own)
+    intake = _Intake(converter, fetch, paths, _hashes(own), takes_images=takes_images)
     listed = [item for root in roots for item in _items(root, intake) if not _is_own(item, intake)]
     items = without_repeats(listed, intake.skipped)
     _convert(items, intake)
     # Only readable files take part: a skipped twin must not make a name longer.
     taken = [piece for item in items for piece in _taken(item, intake)]
     texts = _described(_named(taken), converter)
-    if roots and not texts:
+    shown = _named(intake.images)
+    if roots and not texts and not shown:
         raise _nothing_left(roots, intake.skipped)
     if strict:
         _refuse_broken(intake.skipped)
     is_one = len(roots) == 1 and (roots[0].file is not None or roots[0].is_data)
     is_single = is_one and [piece.member for piece in taken] == [""]
-    return Inputs(tuple(texts), tuple(intake.skipped), is_single)
+    return Inputs(tuple(texts), tuple(intake.skipped), is_single, tuple(shown))
 
 
 def _is_own(item: FoundFile, intake: _Intake) -> bool:
@@ -209,7 +214,7 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
     result = intake.converted.get(id(item))
     is_as_it_is = result is not None and [(part.member, part.as_is) for part in result.pieces] == [("", True)]
     if result is None or (is_as_it_is and item.root.revision is None):
-        facts = _facts_or_skip(item, intake.skipped)
+        facts = None if _is_image(item, intake) else _facts_or_skip(item, intake.skipped)
         if facts is not None:
             path = Path(item.path)
             origin = _origin(item, facts)
@@ -226,7 +231,8 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
     is_reported = bool(inside) and result.failure == NO_TEXT
     intake.skipped += inside if is_reported or not result.failure else []
     if result.failure:
-        _fail(item, where, result, intake)
+        if not _is_image(item, intake, result.failure):
+            _fail(item, where, result, intake)
         return
     assert intake.converter is not None
     for piece in result.pieces:
@@ -238,6 +244,16 @@ def _origin(item: FoundFile, facts: Facts) -> Origin | None:
     if item.root.is_fleet:
         return fleet_answers.origin_of(item)
     return Origin(Path(item.path), facts.sha256, "text", url=item.root.url) if item.root.url else None
+
+
+def _is_image(item: FoundFile, intake: _Intake, failure: str = "") -> bool:
+    """Take ``item`` as an image, if it is one."""
+    if not intake.takes_images or item.root.revision is not None or item.root.url is not None:
+        return False
+    image = images.image_in(Path(item.path), failure)
+    if image is not None:
+        intake.images.append(_Text(item.root, item.rel, "", image))
+    return image is not None
 
 
 def _without_runs(result: Converted, own: frozenset[str]) -> Converted:
@@ -378,8 +394,9 @@ def _is_shown(reason: str) -> bool:
 
 
 def notices(inputs: Inputs) -> list[tuple[str, str]]:
-    """(path, what is missing) for each text that was read incompletely."""
-    return [(path, reason) for path, reason in inputs.skipped if _is_shown(reason)]
+    """(path, what is missing) for each input that was read incompletely, or has no text."""
+    scanned = [(item.name, images.READ_BY_PAGE) for item in inputs.images if item.about == images.SCANNED]
+    return scanned + [(path, reason) for path, reason in inputs.skipped if _is_shown(reason)]
 
 
 def skipped_by_kind(inputs: Inputs) -> dict[str, int]:
@@ -398,7 +415,9 @@ def changed(inputs: Inputs) -> tuple[str, ...]:
     """
     originals: dict[Path, str] = {}
     return tuple(
-        text.name for text in inputs.texts if not is_same(text) or _has_other_original(text, originals)
+        text.name
+        for text in (*inputs.texts, *inputs.images)
+        if not is_same(text) or _has_other_original(text, originals)
     )
 
 
@@ -418,7 +437,10 @@ def found_in(inputs: Inputs, folder: Path) -> Inputs:
 
     Only a file with the right bytes is used; a text without one keeps its path.
     """
-    return replace(inputs, texts=tuple(_moved(text, folder.absolute()) for text in inputs.texts))
+    texts, shown = (
+        tuple(_moved(text, folder.absolute()) for text in listed) for listed in (inputs.texts, inputs.images)
+    )
+    return replace(inputs, texts=texts, images=shown)
 
 
 def _moved(text: InputText, folder: Path) -> InputText:

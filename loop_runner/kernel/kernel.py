@@ -436,6 +436,7 @@ class Kernel:
         return {
             "type": "start",
             "inputs": [[text.name, str(text.path), text.size_bytes] for text in inputs.texts],
+            "images": [image.name for image in inputs.images],
             "places": {name: origin.places for name, origin in origins.items() if origin.places},
             "parts": {text.name: text.part_of for text in inputs.texts if text.part_of},
             "headings": {name: origin.headings for name, origin in origins.items() if origin.headings},

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from loop_runner.errors import ModelError
+from loop_runner.kernel import shown_images
 from loop_runner.kernel.inside import wire
 
 MAX_PROMPT_BYTES = 64 * 1024 * 1024
@@ -70,6 +71,12 @@ class Delegate(SubModel, Protocol):
         self, prompt: str, schema: Mapping[str, Any] | None, model: str, tools: Sequence[str]
     ) -> str:
         """The answer of a model that may call ``tools``, as JSON with the pages that they fetched."""
+        ...
+
+    async def query_with_images(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, images: Sequence[str | bytes]
+    ) -> str:
+        """As ``query_as``, with images: names of inputs, and bytes."""
         ...
 
     async def session(self, task: Delegation) -> tuple[str, str]:
@@ -298,17 +305,19 @@ class LmHandler(asyncio.Protocol):
         task.add_done_callback(partial(self._done, number, size))
 
     def _query(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
-        prompt = _text(rest)
         if more is None:
-            return partial(self._plain, prompt)
+            return partial(self._plain, _text(rest))
         schema, model, tools = more.get("schema"), more.get("model", ""), more.get("tools", [])
-        is_right = more.keys() <= {"schema", "model", "tools"} and type(model) is str
+        is_right = more.keys() <= {"schema", "model", "tools", "images"} and type(model) is str
         is_right &= type(tools) is list and all(type(tool) is str for tool in tools)
         if not is_right or type(schema) not in (dict, type(None)):
             raise wire.WireError("a query's settings have a wrong shape")
+        if "images" in more:
+            text, images = shown_images.split(more["images"], rest)
+            return partial(self._shown, text, schema, model, images, tools)
         if "tools" in more:
-            return partial(self._with_tools, prompt, schema, model, tools)
-        return partial(self._with_settings, prompt, schema, model)
+            return partial(self._with_tools, _text(rest), schema, model, tools)
+        return partial(self._with_settings, _text(rest), schema, model)
 
     async def _plain(self, prompt: str) -> tuple[str, str]:
         return await self._sub_model.query(prompt), ""
@@ -320,6 +329,18 @@ class LmHandler(asyncio.Protocol):
         self, prompt: str, schema: dict[str, Any] | None, model: str, tools: list[str]
     ) -> tuple[str, str]:
         return await self._delegate().query_with_tools(prompt, schema, model, tools), ""
+
+    async def _shown(
+        self,
+        prompt: str,
+        schema: dict[str, Any] | None,
+        model: str,
+        images: list[str | bytes],
+        tools: list[str],
+    ) -> tuple[str, str]:
+        if tools:
+            raise SubCallError("images= and tools= cannot be used in one call: ask twice")
+        return await self._delegate().query_with_images(prompt, schema, model, images), ""
 
     def _session(self, more: dict[str, Any] | None, rest: bytes) -> _Asking:
         return partial(self._child, _delegation(more or {}, rest))

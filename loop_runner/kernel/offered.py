@@ -34,7 +34,8 @@ def _lines(names: Sequence[str], paragraphs: int | None) -> tuple[str, ...]:
 def _call(name: str) -> str:
     """The helper's name and parameters, without types, which tell a model little and cost tokens."""
     _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
-    parameters = [item for item in parameters if item.name != "tools"]  # told where the task has tools
+    # These are described where the task has tools or images.
+    parameters = [item for item in parameters if item.name not in ("tools", "images")]
     shown: list[str] = []
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from loop_runner import redaction
 from loop_runner.errors import ModelError
-from loop_runner.records import Call, Message, Reply, Request, Usage
+from loop_runner.records import Call, Image, Message, Reply, Request, Usage
 from loop_runner.text import sane_count
 
 
@@ -51,7 +51,8 @@ class ModelClient(Protocol):
     """One request, one try, one reply. The log, the charging and the retries are the switchboard's.
 
     A client may have a ``width``: how many requests it takes at once, instead of the switchboard's own. One
-    with ``takes_up`` finds what a killed run asked for again: none of it is sent, or paid for, twice.
+    with ``takes_up`` finds what a killed run asked for again: none of it is sent, or paid for, twice. Only
+    one with ``takes_images`` is given a request with images.
     """
 
     async def complete(self, request: Request) -> Reply:
@@ -165,6 +166,16 @@ def _reported(value: object) -> int:
     count = sane_count(value)
     is_right = value is None or (not isinstance(value, bool) and value == count)
     return count if is_right else WRONG_COUNT
+
+
+def images_of(request: Request) -> list[Image]:
+    """The images of all messages."""
+    return [image for message in request.messages for image in message.images]
+
+
+def media_type(image: Image) -> str:
+    """What HTTP calls the kind of an image."""
+    return f"image/{image.file.rpartition('.')[2]}"
 
 
 def redacted(request: Request) -> Request:

@@ -26,6 +26,7 @@ from loop_runner.model.client import (
     ToolCaller,
     ToolCallLog,
     TryAgain,
+    images_of,
     redacted,
 )
 from loop_runner.model.limiter import Limiter, Policy, Retry
@@ -211,6 +212,11 @@ class Switchboard:
         if occurrence:
             request = replace(request, occurrence=occurrence)
         client = self._client(request.model)
+        if images_of(request) and not getattr(client, "takes_images", False):
+            raise ModelError(
+                f"{request.model} takes no images",
+                hint="name one that does with model= (sub_models: in the task), of anthropic: or openai:",
+            )
         held: Hold | None = None
         tries = 0
 
@@ -475,12 +481,13 @@ class Switchboard:
 
 
 def _call(request: Request, fingerprint: str, occurrence: int, reply: Reply) -> Call:
+    shown = "".join(f"\n[image: {image.file}]" for image in images_of(request))
     return Call(
         kind=request.kind,
         model=request.model,
         fingerprint=fingerprint,
         occurrence=occurrence,
-        prompt="" if request.is_conversation else request.messages[-1].text,
+        prompt="" if request.is_conversation else request.messages[-1].text + shown,
         reply=reply,
     )
 

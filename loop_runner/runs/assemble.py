@@ -123,8 +123,9 @@ def run_in(
 
             toolbox, pages = tooling.opened(stack, workspace, task, texts, context, replay_parts, operator)
             inputs_now = pages.inputs
+        images = _images(workspace, task, replay_parts)
         tools = () if toolbox is None else tuple(spec.for_kernel() for spec in toolbox.specs)
-        parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox)
+        parts = _Parts(stack, task, trace, ledger, templates, operator, toolbox, images)
         check = None if task.is_agent else _checks(task, inputs_now, gates, workspace).say
         switchboard, sub_calls, hold_session = parts.models(
             workspace, inputs_now, context, replay_parts, check, _past(workspace)
@@ -279,6 +280,19 @@ def _past(workspace: Workspace) -> Callable[[int, int], str]:
     return read
 
 
+def _images(workspace: Workspace, task: Task, replay_parts: ReplayParts) -> inputs.ImageReader:
+    """What the run shows to models; the next commits hold it."""
+    more, others = replay_parts.stored, workspace.more_files
+
+    def read(path: str) -> bytes | None:
+        data = workspace.history.read(path)
+        return more(path) if data is None and more is not None else data
+
+    images = inputs.ImageReader(task.kernel.require_tier, read)
+    workspace.more_files = lambda: {**others(), **images.files()}
+    return images
+
+
 def _checks(task: Task, texts: Callable[[], Inputs], gates: Gates, workspace: Workspace) -> Checks:
     """What ``check()`` asks."""
     return Checks(gates, texts, task.prompt, workspace.lay_out_now)
@@ -295,6 +309,7 @@ class _Parts:
     templates: Templates
     operator: Operator
     tools: Toolbox | None = None
+    images: inputs.ImageReader | None = None
 
     def models(
         self,
@@ -345,6 +360,7 @@ class _Parts:
             self.templates,
             text_of(workspace, "child_system.md"),
             self.tools,
+            self.images,
         )
         return (
             switchboard,
@@ -373,6 +389,7 @@ def open_children(
     templates: Templates,
     system: str,
     tools: Toolbox | None = None,
+    images: inputs.ImageReader | None = None,
 ) -> tuple[Shared, Children]:
     """What child sessions run on; ``closing`` is to be closed after the switchboard.
 
@@ -384,7 +401,7 @@ def open_children(
     checking = closing.enter_context(ThreadPoolExecutor(1, thread_name_prefix="schemas"))
     sizes = profile(profile_name(task, sub))
     sub_models = SubModels(sub, root, task.sub_models, sizes.max_reply_tokens)
-    shared = Shared(switchboard, ledger, sub_models, trace, checker, checking, templates, tools)
+    shared = Shared(switchboard, ledger, sub_models, trace, checker, checking, templates, tools, images)
     children = Children(
         shared,
         ChildSettings(
@@ -428,6 +445,7 @@ def _started(task: Task, texts: Inputs, folder: Path, head: Checkpoint, session:
         "bytes": texts.total_bytes,
         "session": session.kind,
         "session_why": session.why,
+        **({"images": len(texts.images)} if texts.images else {}),
         "skipped": inputs.skipped_by_kind(texts),
         "first_skipped": [list(pair) for pair in texts.skipped[:_SHOWN_SKIPPED]],
         "faults": [list(pair) for pair in texts.skipped if inputs.is_fault(pair[1])][:_SHOWN_FAULTS],

@@ -133,7 +133,15 @@ def _take_in(task: Task, env: Mapping[str, str], fetch: inputs.Fetcher | None, g
     converter = inputs.Converter(inputs.cache_dir(env), task.kernel.require_tier)
     strict = task.input_settings.strict
     own = _own_files(task, gates)
-    return inputs.load(task.inputs, task.base_dir, converter=converter, fetch=fetch, strict=strict, own=own)
+    return inputs.load(
+        task.inputs,
+        task.base_dir,
+        converter=converter,
+        fetch=fetch,
+        strict=strict,
+        own=own,
+        takes_images=task.type != "audit",
+    )
 
 
 def _own_files(task: Task, gates: Gates) -> list[Path]:

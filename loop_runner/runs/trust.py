@@ -29,7 +29,7 @@ _MAX_MARK_BYTES = 10_000
 _OF_PASSES = frozenset(
     {
         *("passes", "variables", "workspace", "answer.md", "answer.json", "proof.json", "workspace.json"),
-        *("pages.json", "pages", limits.PATH),
+        *("pages.json", "pages", "images.json", "images", limits.PATH),
     }
 )
 

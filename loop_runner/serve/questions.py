@@ -26,7 +26,7 @@ from loop_runner.serve.store import Store
 
 CONVERSATION = "conversation.txt"
 QUESTION = "question.txt"
-_LIMITS = ("passes", "turns", "tokens", "tokens_in", "tokens_out", "usd", "wall", "subcalls")
+_LIMITS = ("passes", "turns", "tokens", "tokens_in", "tokens_out", "usd", "wall", "subcalls", "tool_calls")
 _MAX_FILES = 200
 
 

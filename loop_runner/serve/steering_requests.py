@@ -15,7 +15,7 @@ from loop_runner.serve.desk import Desk
 from loop_runner.serve.fault import Fault, bad
 from loop_runner.serve.supervisor import Tracked
 
-LIMITS = ("passes", "turns", "tokens", "usd", "wall", "subcalls")
+LIMITS = ("passes", "turns", "tokens", "usd", "wall", "subcalls", "tool_calls")
 
 
 def pause(desk: Desk, run: Tracked) -> None:

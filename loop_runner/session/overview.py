@@ -45,9 +45,11 @@ def describe(texts: Inputs, reader: Reader | None = None, sources: Sequence[str]
 
     ``sources``: what the task names as its inputs; a folder's own name is nowhere else.
     """
-    more = _about_places(texts) + _about_tables(texts)
-    if reader is None:
+    more = _about_places(texts) + _about_tables(texts) + _about_images(texts)
+    if reader is None and (texts.texts or not texts.images):
         return _briefly(texts) + more
+    if reader is None or (not texts.texts and texts.images):
+        return f"`context` is an empty mapping: no input has a text.{more}"
     sizes = _Sizes(texts)
     whole = f"{sizes.of(texts.texts)}{_beside_window(texts, reader)}"
     if texts.is_single:
@@ -194,6 +196,20 @@ def _about_places(texts: Inputs) -> str:
         f"\nConverted to text: {counts}. Their lines belong to places of the originals ({label}); a citation "
         f"may name the place instead of the line: {text.code(f'> {placed.name}:{label}: text of a line')}."
     )
+
+
+def _about_images(texts: Inputs) -> str:
+    """The inputs without text, and how a model is shown one."""
+    if not texts.images:
+        return ""
+    listed = ", ".join(f"{text.code(item.name)} ({item.about})" for item in texts.images[:MAX_NAMED])
+    more = len(texts.images) - MAX_NAMED
+    rest = f", and {more:,} more" if more > 0 else ""
+    first = texts.images[0]
+    name = f"{first.name}#page=1" if first.about.startswith("PDF") else first.name
+    where = "" if texts.is_single else ", listed in `context.images`"
+    call = text.code(f"llm_query('What does it show?', images=[{name!r}])")
+    return f"\nImages, which have no text{where}: {listed}{rest}. A model that reads images sees one: {call}."
 
 
 def _about_tables(texts: Inputs) -> str:

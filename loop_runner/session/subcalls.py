@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loop_runner import text
 from loop_runner.budget import BudgetSpentError, Ledger
@@ -22,7 +22,7 @@ from loop_runner.errors import ModelError
 from loop_runner.events import Event, Trace
 from loop_runner.kernel.lm_handler import Delegation, SubCallError
 from loop_runner.model.switchboard import Switchboard
-from loop_runner.records import ChildRecord, Inputs, Message, Request, RequestKind, Usage
+from loop_runner.records import ChildRecord, Image, Inputs, Message, Request, RequestKind, Usage
 from loop_runner.task.prompts import BUILT_IN, Templates
 from loop_runner.verify import json_schema
 from loop_runner.verify.json_schema import BadSchemaError, SchemaChecker
@@ -72,6 +72,14 @@ class ChildTask:
     turns: int | None = None  # None: as many as child sessions have
 
 
+class Images(Protocol):
+    """Makes images of what a cell names; see ``inputs.ImageReader``."""
+
+    def opened(self, inputs: Inputs, wanted: Sequence[str | bytes]) -> tuple[Image, ...]:
+        """The images, in order; any exception says why there is none."""
+        ...
+
+
 RunChild = Callable[[ChildTask], Awaitable[ChildRecord]]
 """Runs a child session to its end."""
 
@@ -88,6 +96,7 @@ class Shared:
     checking: Executor  # one thread: a check waits for a process
     templates: Templates = BUILT_IN
     tools: Toolbox | None = None  # None: the task has none
+    images: Images | None = None
 
 
 class SubCalls:
@@ -213,6 +222,21 @@ class SubCalls:
             answer = await self._counted(self._structured(name, f"{prompt}\n\n{answer}", schema), prompt)
         return json.dumps({"text": answer, "texts": pages}, ensure_ascii=False)
 
+    async def query_with_images(
+        self, prompt: str, schema: Mapping[str, Any] | None, model: str, images: Sequence[str | bytes]
+    ) -> str:
+        """One sub-call that shows images; with ``schema`` the reply is JSON that fits it."""
+        name, reader = self._shared.sub_models.named(model), self._shared.images
+        if reader is None:
+            raise SubCallError("no images can be shown here")
+        try:
+            shown = await asyncio.to_thread(reader.opened, self._inputs(), images)
+        except Exception as error:
+            raise SubCallError(f"images=: {error}") from error
+        if schema is None:
+            return await self._counted(self._ask(name, (Message("user", prompt, images=shown),)), prompt)
+        return await self._counted(self._structured(name, prompt, schema, shown), prompt)
+
     async def _counted(self, asking: Awaitable[str], prompt: str) -> str:
         tally = self._tally
         tally.out += 1
@@ -262,14 +286,16 @@ class SubCalls:
             raise SubCallError(f"the sub-model gave no text (it stopped with {reply.stop_reason})")
         return reply.text
 
-    async def _structured(self, model: str, prompt: str, schema: Mapping[str, Any]) -> str:
+    async def _structured(
+        self, model: str, prompt: str, schema: Mapping[str, Any], images: tuple[Image, ...] = ()
+    ) -> str:
         """Ask until the reply fits, each time with what was wrong; the fit is checked here, always."""
         try:
             encoded = json_schema.encode(schema)
         except BadSchemaError as error:
             raise _bad_schema(error) from None
         request = self._shared.templates.render("schema_ask", prompt=prompt, schema=encoded)
-        messages: tuple[Message, ...] = (Message("user", request),)
+        messages: tuple[Message, ...] = (Message("user", request, images=images),)
         problem = ""
         for _ in range(self._shared.sub_models.schema_tries):
             reply = await self._ask(model, messages, schema)

@@ -24,7 +24,7 @@ Changes = Mapping[str, Mapping[str, float]]
 """A limit's name → ``{"set": amount}`` or ``{"add": amount}``."""
 
 # Those that a run can take up at its next turn; what child sessions may do was settled when it began.
-NAMES = ("passes", "turns", "tokens", "tokens_in", "tokens_out", "usd", "wall", "subcalls")
+NAMES = ("passes", "turns", "tokens", "tokens_in", "tokens_out", "usd", "wall", "subcalls", "tool_calls")
 _FIELDS = {"wall": "wall_s"}
 _ADDED = re.compile(r"\+(.+)", re.DOTALL)
 

@@ -28,6 +28,7 @@ from loop_runner.verify.quotes import (
     quoted_lines,
 )
 from loop_runner.verify.short_answer import stands_in
+from loop_runner.verify.sources import independent
 from loop_runner.verify.verifier import NO_MEANS, BaseVerifier, Means, Submission
 
 __all__ = ["Citations", "LocatedCitation", "locate"]
@@ -60,6 +61,7 @@ class Citations(BaseVerifier):
         "quote_mentions": TEXTS,
         "within_lines": COUNT,
         "ignore_case": FLAG,
+        "sources": COUNT,
     }
 
     name: str
@@ -71,6 +73,7 @@ class Citations(BaseVerifier):
     ignore_case: bool = False
     derived: bool = False  # an answer that no quote states may explain how it follows from them
     none: str = "refused"  # or "allowed": the answer may be "none", with the texts that were searched
+    independent_sources: int = 1  # that the counted citations must come from
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Citations:  # noqa: ARG003
@@ -85,6 +88,7 @@ class Citations(BaseVerifier):
             options.flag("ignore_case"),
             options.flag("derived"),
             options.choice("none", _NONE),
+            options.count("sources", 1),
         )
 
     @property
@@ -98,6 +102,11 @@ class Citations(BaseVerifier):
                 "`> name:line: the text of that line, copied`"
             )
         ]
+        if self.independent_sources > 1:
+            says.append(
+                f"they must come from at least {self.independent_sources} independent sources "
+                "(pages of one site are one)"
+            )
         if self.answer_in_quote:
             says.append("the first line must be the short answer alone, and it must be in a quoted text")
             if self.derived:
@@ -178,6 +187,7 @@ class Citations(BaseVerifier):
             yield _Problem(bears.problem, shown + bears.advice)
         if counted and not is_none_there:
             yield from self._unmentioned(counted)
+            yield from self._too_few_sources(counted, submission.inputs)
 
     def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:
         how = (
@@ -192,6 +202,16 @@ class Citations(BaseVerifier):
         if self.names:
             notes.append(f"only citations of {', '.join(map(label, self.names))} count")
         return _Problem(f"{len(counted)} of its citations count, {self.minimum} must", "\n".join(notes))
+
+    def _too_few_sources(self, counted: list[Looked], inputs: Inputs) -> Iterator[_Problem]:
+        cited = {item.citation.name for item in counted}
+        count = independent(text for text in inputs.texts if text.name in cited)
+        if count < self.independent_sources:
+            where = ", ".join(map(label, sorted(cited)[:_SHOWN]))
+            yield _Problem(
+                f"its citations come from {count} of {self.independent_sources} independent sources",
+                f"cited are {where}; pages of one site, and texts with the same bytes, are one source",
+            )
 
     def _unmentioned(self, counted: list[Looked]) -> Iterator[_Problem]:
         texts = [

@@ -218,7 +218,7 @@ def test_what_is_read_skipped_and_replaced_is_said_when_a_run_starts(tmp_path, m
         "run folder: runs/scripted",
         "model: script:script.yaml",
         (
-            "inputs: 3 texts, 18 bytes; 3 skipped (2 binary, 1 empty); "
+            "inputs: 3 texts, 18 bytes; 1 image; 2 skipped (1 binary, 1 empty); "
             "1 text has bytes that are not UTF-8 (2 bytes read as U+FFFD)"
         ),
     ]
@@ -227,11 +227,12 @@ def test_what_is_read_skipped_and_replaced_is_said_when_a_run_starts(tmp_path, m
 
 def test_each_skipped_file_and_its_reason_is_shown_on_request_and_kept(tmp_path, mixed):
     result = loop_runner("run", mixed, "-v", cwd=tmp_path)
-    assert "image.png: binary: a PNG image" in result.stderr
+    assert "core: binary: it holds NUL bytes" in result.stderr
     kept = json.loads((tmp_path / "runs/scripted/inputs.json").read_text())
-    assert sorted(Path(path).name for path, _ in kept["skipped"]) == ["core", "empty.txt", "image.png"]
+    assert sorted(Path(path).name for path, _ in kept["skipped"]) == ["core", "empty.txt"]
+    assert [image["name"] for image in kept["images"]] == ["image.png"]
     trace = (tmp_path / "runs/scripted/.git/loop-runner/events.jsonl").read_text().splitlines()
-    assert json.loads(trace[0])["data"]["skipped"] == {"binary": 2, "empty": 1}
+    assert json.loads(trace[0])["data"]["skipped"] == {"binary": 1, "empty": 1}
 
 
 def test_an_input_that_changed_since_the_last_pass_stops_a_resume_until_it_is_put_back(tmp_path):

@@ -135,9 +135,8 @@ def picture_page():
 
 def test_a_page_that_is_only_a_picture_is_reported(folder, converter):
     result = load(folder, converter, data=picture_page())
-    assert reasons(result) == [
-        "no text on page 2 of 3: only pictures (text recognition would give them some)"
-    ]
+    how = 'a model that reads images can be shown them: images=["NAME#page=N"]'
+    assert reasons(result) == [f"no text on page 2 of 3: only pictures ({how})"]
     assert "no text on page 2" in result.texts[0].about
 
 

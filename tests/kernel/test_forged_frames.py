@@ -255,6 +255,12 @@ class QuietModel:
         self.frames_sent += 1
         return "fine"
 
+    async def query_with_images(self, prompt, schema, model, images):
+        assert (type(prompt), type(model)) == (str, str)
+        assert all(type(image) in (str, bytes) for image in images)
+        self.frames_sent += 1
+        return "fine"
+
     async def tool(self, name, arguments):
         assert (type(name), type(arguments)) == (str, str)
         self.frames_sent += 1

@@ -29,6 +29,9 @@ MAGIC = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+# Pictures that a model can be shown.
+IMAGES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+MAX_IMAGE_BYTES = 3_750_000  # of one: 5 MB in base64, the least that providers of models take
 # Zip archives that hold programs, data or drawings: never opened.
 _NO_DOCUMENTS = {
     *(

@@ -105,7 +105,7 @@ def _convert_original(
         return _why(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return "" if sink.texts or request["kind"] == "about" else NO_TEXT
+    return "" if sink.texts or request["kind"] in ("about", "render") else NO_TEXT
 
 
 def _why(error: Exception) -> str:
@@ -145,6 +145,10 @@ class _Original:
             if self._request["kind"] == "about":
                 about, places = tables.describe(self._request["table"], file.read(), self._limits)
                 self._sink.frame(type="about", about=about[:2000], places=places)
+                return
+            if self._request["kind"] == "render":
+                data = pdf.render(file, self._request["page"])
+                self._sink.frame(data, type="image")
                 return
             self._convert(file, self._request["name"], "", self._request["kind"], 0)
 

@@ -7,10 +7,22 @@ fields are part of a page's text.
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from loop_runner.inputs.inside.sink import BLANK, NO_TEXT_ON, RUN_TOGETHER, Limits, Refused, Sink, clean
+from loop_runner.inputs.inside.kinds import MAX_IMAGE_BYTES
+from loop_runner.inputs.inside.sink import (
+    BLANK,
+    NO_TEXT_ON,
+    ONLY_PICTURES,
+    RUN_TOGETHER,
+    Limits,
+    Refused,
+    Sink,
+    clean,
+)
 
 _JOINED = 25  # letters; hardly any word has so many
 _JOINED_SHARE = 0.05  # of a page's letters
@@ -19,6 +31,9 @@ _MAX_HEADINGS = 5000
 _MAX_TITLE_CHARS = 160
 _MAX_DEPTH = 15
 _SHOWN_PAGES = 12
+_SIDE = 1568  # pixels; larger pictures are made smaller by providers
+_SMALLEST_SIDE = 400
+_MAX_SCALE = 6.0  # of a page of the size of a stamp
 _LETTERS = re.compile(r"[^\W\d_]+")
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # inside an identifier such as RequirePackageWithOptions
 # PDFium writes U+FFFE for a hyphen at the end of a line and omits the line end.
@@ -48,7 +63,7 @@ def read(file: IO[bytes], sink: Sink, member: str, limits: Limits) -> None:
             (pictures if has_objects else blank).append(number)
     pages = _without_line_end_hyphens(pages)
     if not any(text.strip() for text in pages):
-        raise Refused("it holds no text: only pictures, perhaps (text recognition would give it some)")
+        raise Refused(ONLY_PICTURES)
     labelled = [(f"page {number}", text) for number, text in enumerate(pages, 1)]
     sink.sections(member, "pdf", labelled, _headings(document, pages))
     joined = [number for number, text in enumerate(pages, 1) if has_joined_words(text)]
@@ -69,6 +84,38 @@ def _opened(file: IO[bytes]) -> Any:
         if code == pypdfium2.raw.FPDF_ERR_SECURITY:
             raise Refused("encrypted: in a way that cannot be read here") from None
         raise Refused("broken: it is damaged, or it is not a PDF") from None
+
+
+def render(file: IO[bytes], number: int) -> bytes:
+    """A picture of the page ``number`` (from 1), as PNG: small enough for the providers of models."""
+    document = _opened(file)
+    if not 1 <= number <= len(document):
+        raise Refused(f"it has {len(document):,} pages, and no page {number}")
+    if document.get_formtype():
+        document.init_forms()
+    page, side = document[number - 1], _SIDE
+    while True:
+        bitmap = page.render(scale=min(side / max(*page.get_size(), 1), _MAX_SCALE), rev_byteorder=True)
+        data = _png(bitmap.width, bitmap.height, bitmap.n_channels, bitmap.stride, bytes(bitmap.buffer))
+        if len(data) <= MAX_IMAGE_BYTES or side < _SMALLEST_SIDE:
+            return data
+        side = side * 3 // 4
+
+
+def _png(width: int, height: int, channels: int, stride: int, pixels: bytes) -> bytes:
+    rows = (pixels[at * stride : at * stride + width * channels] for at in range(height))
+    colour = {1: 0, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = (
+        (b"IHDR", header),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def _page(document: Any, number: int, sink: Sink, member: str) -> tuple[str, bool]:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 NO_TEXT = "it holds no text"
+ONLY_PICTURES = "it holds no text: only pictures, perhaps (text recognition would give it some)"
 # What is reported of a document that was read.
-NO_TEXT_ON = "no text on {pages}: only pictures (text recognition would give them some)"
+NO_TEXT_ON = (
+    'no text on {pages}: only pictures (a model that reads images can be shown them: images=["NAME#page=N"])'
+)
 BLANK = "nothing on {pages}"
 RUN_TOGETHER = "words run together on {pages}, it seems: search there for parts of words"
 _MAX_LABEL_CHARS = 80

@@ -86,7 +86,11 @@ class _Kernel:
         shown.set_limit(start["max_output_chars"])
         self._namespace = new_namespace()
         self._files = files = [(name, path, size) for name, path, size in start["inputs"]]
-        context = read_text(files[0][1]) if start["single"] and not start["is_trial"] else Texts(files)
+        context = (
+            read_text(files[0][1])
+            if start["single"] and not start["is_trial"]
+            else Texts(files, start["images"])
+        )
         self._answer = AnswerBox(self._namespace, start["answer"]["content"], start["answer"]["extra"])
         models = LmClient(lm_fd)
         self._places: dict[str, list[tuple[int, str]]] = start["places"]

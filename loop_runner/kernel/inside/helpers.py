@@ -21,6 +21,7 @@ from .arguments import (
 )
 from .lm_client import LLMError
 from .preview import length, preview, type_name
+from .query_settings import settings_of
 from .texts import Texts, did_you_mean
 
 TYPE_CHECKING = False
@@ -118,14 +119,16 @@ class Helpers:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
         tools: Iterable[Any] | None = None,
+        images: Iterable[Any] | None = None,
     ) -> Any:
         """Ask a sub-model, which sees only `context` (a text, or a dict of texts) and then `prompt`.
 
         Returns text; with `schema` (JSON Schema), data of that form. Raises LLMError.
 
-        `tools` are tools of the task that it may call, in at most five rounds.
+        `tools`: tools of the task that it may call, in at most five rounds. `images`: names of images
+        (`"scan.png"`), pages of PDFs (`"report.pdf#page=3"`) or bytes (PNG, JPEG).
         """
-        reply = self._replies([prompt], context, schema, model, tools)[0]
+        reply = self._replies([prompt], context, schema, model, tools, images)[0]
         if isinstance(reply, LLMError):
             raise reply
         return reply
@@ -191,16 +194,11 @@ class Helpers:
         schema: dict[str, Any] | None,
         model: str | None,
         tools: Iterable[Any] | None = None,
+        images: Iterable[Any] | None = None,
     ) -> list[Any]:
-        if schema is not None and not isinstance(schema, dict):
-            raise TypeError("schema takes a JSON Schema as a dict, such as {'type': 'integer'}")
-        settings: dict[str, Any] = {} if schema is None else {"schema": schema}
-        if model is not None:
-            settings["model"] = as_text(model)
-        if tools is not None:
-            settings["tools"] = [getattr(tool, "__name__", as_text(tool)) for tool in tools]
+        settings, pictures = settings_of(schema, model, tools, images)
         before = "" if context is None else "\n\n".join(map(titled, named_texts(context))) + "\n\n"
-        replies = self._models.ask([before + as_text(prompt) for prompt in prompts], settings)
+        replies = self._models.ask([before + as_text(prompt) for prompt in prompts], settings, pictures)
         if tools is not None:
             from .tool_functions import taken_in
 

@@ -66,15 +66,20 @@ class LmClient:
         self._interrupted = self._is_sending
         return self._is_sending
 
-    def ask(self, prompts: Sequence[str], settings: dict[str, Any] | None = None) -> list[str | LLMError]:
+    def ask(
+        self, prompts: Sequence[str], settings: dict[str, Any] | None = None, images: bytes = b""
+    ) -> list[str | LLMError]:
         """The reply to each prompt, in order, with an ``LLMError`` in place of each failed one.
 
-        With ``settings`` ("schema", "model") they hold for all; replies to a schema are JSON text.
+        With ``settings`` (see ``query_settings``) they hold for all; replies to a schema are JSON text.
+        ``images``: the bytes of those whose sizes are in the settings.
         """
         if not prompts:
             return []
         more = b"" if not settings else wire.to_json(settings).encode("ascii")
-        return self._ask("query", [(more, prompt.encode("utf-8", "replace")) for prompt in prompts]).replies()
+        return self._ask(
+            "query", [(more, prompt.encode("utf-8", "replace") + images) for prompt in prompts]
+        ).replies()
 
     def delegate(
         self, tasks: Sequence[tuple[dict[str, Any], bytes]]

@@ -7,7 +7,7 @@ order mark at the beginning is not part of the text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .names import plural
 
@@ -35,7 +35,9 @@ def _read_large(fd: int) -> str:
 class Texts(Mapping[str, str]):
     """All texts by name, in the task's order. ``context[name]`` is the text; it cannot be changed."""
 
-    def __init__(self, files: list[tuple[str, str, int]]) -> None:
+    def __init__(self, files: list[tuple[str, str, int]], images: Iterable[str] = ()) -> None:
+        """``images``: the names of inputs that have no text; ``llm_query(..., images=[name])`` shows them."""
+        self.images = tuple(images)
         self._paths = {name: path for name, path, _ in files}
         self._total_bytes = sum(size for _, _, size in files)
         self._read: dict[str, str] = {}
@@ -75,7 +77,8 @@ class Texts(Mapping[str, str]):
         names = ", ".join(repr(name) for name in list(self._paths)[:_SHOWN_NAMES])
         more = ", …" if len(self._paths) > _SHOWN_NAMES else ""
         size = f"{plural(len(self._paths), 'text')}, {plural(self._total_bytes, 'byte')}"
-        return f"<context: {size}, by name: {names}{more}>"
+        shown = f"; images: {plural(len(self.images), 'name')} in .images" if self.images else ""
+        return f"<context: {size}, by name: {names}{more}{shown}>"
 
     def cached(self) -> dict[str, str]:
         """The texts that were read so far (the snapshot names them instead of saving them)."""

@@ -96,6 +96,7 @@ def _is_missing(error: Exception) -> bool:
 class AnthropicBatchClient:
     """Answers when the batch has ended that a request went into. Times in seconds."""
 
+    takes_images = True
     width = 100_000  # requests wait here for their batch, not at the gate
 
     takes_up = True  # a batch that a killed run left open is looked at again, not made anew

@@ -8,15 +8,23 @@ are off: they are made where all calls of a provider meet (``limiter``), counted
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from loop_runner.errors import ConfigError, ModelError
-from loop_runner.model.client import TryAgain, asked_pause_s, guessed_tokens, reported_usage, sendable
+from loop_runner.model.client import (
+    TryAgain,
+    asked_pause_s,
+    guessed_tokens,
+    media_type,
+    reported_usage,
+    sendable,
+)
 from loop_runner.model.providers import credentials, response_body, tool_calls
 from loop_runner.model.providers.tool_calls import ToolCall
-from loop_runner.records import Message, Reply, Request, StopReason, Usage
+from loop_runner.records import Image, Message, Reply, Request, StopReason, Usage
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
@@ -46,6 +54,8 @@ _THROTTLES = frozenset({"overloaded_error", "rate_limit_error"})
 
 class AnthropicClient:
     """Asks one model. ``env`` holds the key and the address under the SDK's own names. Times in seconds."""
+
+    takes_images = True
 
     def __init__(
         self, name: str, env: Mapping[str, str], *, stall_s: float = _STALL_S, reply_s: float = _REPLY_S
@@ -181,7 +191,12 @@ def _blocks(message: Message, *, is_marked: bool) -> list[dict[str, Any]]:
     """A message's text; the first is cut where what every pass repeats ends, and marked there too."""
     stable, rest = message.text[: message.stable_chars], message.text[message.stable_chars :]
     parts = [part for part in (stable, rest) if part.strip()] or [message.text]
-    return [_block(part, is_marked=is_marked) for part in parts]
+    return [*map(_image, message.images), *(_block(part, is_marked=is_marked) for part in parts)]
+
+
+def _image(image: Image) -> dict[str, Any]:
+    data = base64.b64encode(image.data).decode("ascii")
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type(image), "data": data}}
 
 
 def _block(text: str, *, is_marked: bool = False) -> dict[str, Any]:

@@ -8,9 +8,10 @@ One try for each request: the retries are ``limiter``'s. Never logs a key.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from loop_runner.errors import ConfigError, ModelError
 from loop_runner.model.client import (
     TryAgain,
     asked_pause_s,
+    media_type,
     sendable,
 )
 from loop_runner.model.providers import credentials, refusals, response_body, tool_calls
@@ -33,7 +35,7 @@ from loop_runner.model.providers.chat_answer import (
     is_stream,
 )
 from loop_runner.model.providers.refusals import Dialect, Refusal
-from loop_runner.records import Reply, Request
+from loop_runner.records import Image, Reply, Request
 from loop_runner.text import one_line
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ _MAX_CHANGES = 6  # of a request that a server refuses for its form
 
 class OpenAICompatibleClient:
     """Asks one model at one endpoint. ``base_url`` ends with the version part (``…/v1``)."""
+
+    takes_images = True
 
     def __init__(
         self,
@@ -327,9 +331,23 @@ def _messages(request: Request) -> list[dict[str, Any]]:
                 for call_id, output in zip(open_ids, texts, strict=True)
             ]
         else:
-            sent.append({"role": message.role, "content": text})
+            sent.append({"role": message.role, "content": _content(text, message.images)})
         open_ids = call.ids if call else ()
     return sent
+
+
+def _content(text: str, images: Sequence[Image]) -> str | list[dict[str, Any]]:
+    """A text as it is; with images, a list of parts."""
+    if not images:
+        return text
+    shown = [
+        {
+            "type": "image_url",
+            "image_url": {"url": f"data:{media_type(image)};base64,{base64.b64encode(image.data).decode()}"},
+        }
+        for image in images
+    ]
+    return [*shown, {"type": "text", "text": text}]
 
 
 def _json(code: str) -> str:

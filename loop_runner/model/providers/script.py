@@ -80,6 +80,8 @@ class Script:
 class ScriptClient:
     """Answers root requests in order (by ``Request.ordinal``), sub and judge requests by rule."""
 
+    takes_images = True  # and looks at none
+
     def __init__(self, script: Script) -> None:
         self._script = script
         self._seen: Counter[str] = Counter()
