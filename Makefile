@@ -9,7 +9,7 @@ BIN := .venv/bin
 STDLIB = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-dashboard test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
+.PHONY: help setup lock demo questions audit-proof test test-fast test-lowest test-newest test-machines test-model test-sandbox test-adversary test-clients test-dashboard test-integrations test-service-clients test-crash test-crash-full test-environments test-pickles test-damage serve-proof power-loss long-run graphs leaks soak check format docs site bench workbench wheel-test outline-proof pdf-proof test-inspect report-proof clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -89,6 +89,9 @@ test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 
 
 test-dashboard: setup  ## look at every page of the service's dashboard with Chromium and axe
 	LOOP_RUNNER_EVERY_PAGE=1 $(BIN)/python -m pytest -q tests/serve/test_dashboard.py tests/serve/test_dashboard_browser.py
+
+test-integrations: setup  ## use runs from PydanticAI and Inspect (in an environment of their own)
+	$(BIN)/python -m tests.integration_packages
 
 test-service-clients: setup  ## use the service with llm, LangChain, pydantic-ai and DSPy (in an environment of their own)
 	$(BIN)/python -m tests.service_clients
