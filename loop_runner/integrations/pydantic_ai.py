@@ -91,15 +91,9 @@ class _RunTools:
             run: The id that start_run returned.
         """
         status = await asyncio.to_thread(self._open(run).status)
-        return {
-            "run": run,
-            "state": status.state,
-            "verified": status.state == "verified",
-            "activity": str(status.activity),
-            "pass": status.pass_number,
-            "turn": status.turn,
-            "reason": status.reason,
-        }
+        where = {"pass": status.pass_number, "turn": status.turn, "activity": str(status.activity)}
+        is_verified = status.state == "verified"
+        return {"run": run, "state": status.state, "verified": is_verified, "reason": status.reason, **where}
 
     async def run_result(self, run: str, wait_seconds: float = 30) -> dict[str, Any]:
         """Wait for a run to end and return its answer, with the quotations that prove it.

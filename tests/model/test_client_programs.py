@@ -223,6 +223,7 @@ def test_the_limit_of_a_subscription_says_when_it_is_reset(claude):
     with pytest.raises(TryAgain) as caught:
         claude.ask()
     assert caught.value.is_throttle
+    assert caught.value.asked_pause_s is not None
     assert 1700 < caught.value.asked_pause_s <= 1800
 
 

@@ -1,5 +1,7 @@
 """A stream that is silent between two events: the clients read on after each ping."""
 
+from typing import Any
+
 import openai
 import pytest
 
@@ -22,7 +24,7 @@ def test_a_run_that_is_silent_for_long_is_streamed_to_its_end(tmp_path, monkeypa
         monkeypatch.setenv(name, value)
     settings = Settings(runs=tmp_path / "runs", tasks=tmp_path / "tasks", port=0, ping_s=0.05)
     with in_thread(settings) as service:
-        client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.token, timeout=90)
+        client: Any = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.token, timeout=90)
         events = list(client.responses.create(model="good", input="Silent?", stream=True))
         question = [{"role": "user", "content": "Silent chat?"}]
         chunks = list(client.chat.completions.create(model="good", messages=question, stream=True))
