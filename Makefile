@@ -94,6 +94,9 @@ test-clients: setup  ## drive the real Claude Code and Codex (fetched once, 800 
 test-dashboard: setup  ## look at every page of the service's dashboard with Chromium and axe
 	LOOP_RUNNER_EVERY_PAGE=1 $(BIN)/python -m pytest -q tests/serve/test_dashboard.py tests/serve/test_dashboard_browser.py
 
+test-integrations: setup  ## use runs from PydanticAI and Inspect (in an environment of their own)
+	$(BIN)/python -m tests.integration_packages
+
 test-service-clients: setup  ## use the service with llm, LangChain, pydantic-ai and DSPy (in an environment of their own)
 	$(BIN)/python -m tests.service_clients
 

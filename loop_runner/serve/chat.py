@@ -125,7 +125,7 @@ def _usage(end: Mapping[str, Any]) -> dict[str, Any]:
 class Chunks:
     """The frames of a streamed completion. Their ``id`` is the number of the run's event."""
 
-    ping = b": ping\n\n"
+    ping = streams.PING
 
     def __init__(self, run: Tracked, *, has_usage: bool) -> None:
         self._base = _base(run, "chat.completion.chunk")

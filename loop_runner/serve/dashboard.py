@@ -130,7 +130,7 @@ class Dashboard:
 class _Lines:
     """The events of a run as lines for the page."""
 
-    ping = b": ping\n\n"
+    ping = streams.PING
 
     def __init__(self, run: Tracked, since: int) -> None:
         self._run, self._since, self._state = run, since, ""

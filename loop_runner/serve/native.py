@@ -103,7 +103,7 @@ async def events(request: Request, desk: Desk, run_id: str) -> Response:
 class _Events:
     """The trace as it is, each event under its number; ``end`` carries the run."""
 
-    ping = b": ping\n\n"
+    ping = streams.PING
 
     def __init__(self, run: Tracked, since: int) -> None:
         self._run, self._since = run, since

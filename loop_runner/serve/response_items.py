@@ -12,7 +12,7 @@ from typing import Any
 
 from loop_runner.serve import outcomes
 from loop_runner.serve.progress import Trace, line_of
-from loop_runner.serve.streams import frame
+from loop_runner.serve.streams import PING, frame
 from loop_runner.serve.supervisor import Tracked
 
 Event = dict[str, Any]
@@ -188,7 +188,7 @@ class Items:
 class Frames:
     """The stream of a response, from behind the event with the number ``after``."""
 
-    ping = b": ping\n\n"
+    ping = PING
 
     def __init__(self, run: Tracked, *, after: int = -1) -> None:
         self._run, self._after = run, after

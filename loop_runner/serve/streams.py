@@ -19,6 +19,9 @@ from loop_runner.serve import outcomes
 from loop_runner.serve.progress import Trace
 from loop_runner.serve.supervisor import Supervisor, Tracked
 
+# A comment without a blank line: behind an event with a number, the SDKs take a blank line for an event
+# without data, and end the stream because that is no JSON.
+PING = b": ping\n"
 open_streams: set[object] = set()  # for the metrics
 
 

@@ -223,7 +223,8 @@ def test_the_limit_of_a_subscription_says_when_it_is_reset(claude):
     with pytest.raises(TryAgain) as caught:
         claude.ask()
     assert caught.value.is_throttle
-    assert 1700 < (caught.value.asked_pause_s or 0) <= 1800
+    assert caught.value.asked_pause_s is not None
+    assert 1700 < caught.value.asked_pause_s <= 1800
 
 
 def test_a_limit_that_is_only_near_refuses_nothing(claude):
