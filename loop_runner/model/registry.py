@@ -131,8 +131,8 @@ def _suggestion(text: str) -> str:
     ids = {name: f"local:{name}" for name in known.fetchable}
     for provider in known.providers.values():
         names = (provider.root, provider.sub, *provider.by_prefix)
-        found = {name: f"{provider.name}:{name}" for name in names if name and provider.name != "local"}
-        ids = found | ids  # the first provider of a model is the one to suggest
+        named = {name: f"{provider.name}:{name}" for name in names if name and provider.name != "local"}
+        ids = named | ids  # the first provider of a model is the one to suggest
     near = difflib.get_close_matches(text, ids, n=1, cutoff=0.5)
     if near:
         return f"did you mean {ids[near[0]]}?"

@@ -62,7 +62,7 @@ def value_of(cookies: list[str]) -> str:
     if len(cookies) != 1 or len(cookies[0]) > _MAX_CHARS:
         return ""
     try:
-        found = SimpleCookie(cookies[0]).get(COOKIE)
+        cookie = SimpleCookie(cookies[0]).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return cookie.value if cookie is not None else ""

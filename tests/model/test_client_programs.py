@@ -265,8 +265,8 @@ def test_a_prompt_over_the_window_ends_the_pass_and_not_the_run(tmp_path):
 
 
 def test_a_reply_that_reached_its_limit_is_kept(claude):
-    _, said, _ = spoken("the first half")
-    claude.prints(said, *refused(None, "max_output_tokens"))
+    _, assistant, _ = spoken("the first half")
+    claude.prints(assistant, *refused(None, "max_output_tokens"))
     reply = claude.ask()
     assert (reply.text, reply.stop_reason) == ("the first half", "max_tokens")
 

@@ -61,8 +61,8 @@ def test_axe_finds_nothing_wrong_and_nothing_is_wider_than_a_phone(browser, serv
         )
         for path in ("/", f"/runs/{finished}", f"/runs/{live}", "/login"):
             page.goto(f"{service.url}{path}")
-            found = [entry["id"] for entry in axe.Axe().run(page).response["violations"]]
-            assert found == [], (path, width, scheme)
+            violations = [entry["id"] for entry in axe.Axe().run(page).response["violations"]]
+            assert violations == [], (path, width, scheme)
             assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (path, width)
         page.context.close()
     service.http.post(f"/v1/runs/{live}/stop", json={})

@@ -43,7 +43,7 @@ class ClaudeCliClient:
 
     def __init__(self, name: str, env: Mapping[str, str]) -> None:
         self._label, self._model = f"claude-cli:{name}", () if name == "default" else ("--model", name)
-        self._program = client_program.found("claude", env, "install Claude Code")
+        self._program = client_program.path_of("claude", env, "install Claude Code")
         self._env = env
 
     async def complete(self, request: Request) -> Reply:
@@ -113,15 +113,15 @@ def _is_result(event: Mapping[str, Any]) -> bool:
 
 def _messages(events: Lines) -> list[Mapping[str, Any]]:
     """What the model wrote, without what the client writes in its place."""
-    found = (event for event in events if event.get("type") == "assistant")
-    written = (event.get("message") for event in found if not event.get("is_api_error_message"))
+    selected = (event for event in events if event.get("type") == "assistant")
+    written = (event.get("message") for event in selected if not event.get("is_api_error_message"))
     return [item for item in written if isinstance(item, dict) and item.get("model") != "<synthetic>"]
 
 
 def _text(events: Lines) -> str:
     blocks = [block for message in _messages(events) for block in message.get("content") or ()]
-    found = (block for block in blocks if isinstance(block, dict) and block.get("type") == "text")
-    return "".join(_string(block.get("text")) for block in found)
+    selected = (block for block in blocks if isinstance(block, dict) and block.get("type") == "text")
+    return "".join(_string(block.get("text")) for block in selected)
 
 
 def _model(events: Lines) -> str:

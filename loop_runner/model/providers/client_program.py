@@ -49,7 +49,7 @@ class Ended:
         return one_line(lines[-1], 300) if lines else f"it ended with exit code {self.exit_code}"
 
 
-def found(program: str, env: Mapping[str, str], install: str) -> str:
+def path_of(program: str, env: Mapping[str, str], install: str) -> str:
     """The path of the user's client. Raises ``ConfigError`` when it is not installed."""
     path = shutil.which(program, path=env.get("PATH", ""))
     if path is None:

@@ -62,7 +62,7 @@ class CodexCliClient:
 
     def __init__(self, name: str, env: Mapping[str, str]) -> None:
         self._label, self._model = f"codex-cli:{name}", () if name == "default" else ("-m", name)
-        self._program = client_program.found("codex", env, "install Codex")
+        self._program = client_program.path_of("codex", env, "install Codex")
         self._settings = tuple(_as_options({**_SETTINGS, **_kept(env)}))
         self._env = env
 
