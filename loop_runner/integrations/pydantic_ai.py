@@ -118,7 +118,7 @@ class _RunTools:
             run: The id that start_run returned.
             text: What it should know.
         """
-        return await self._asked(
+        return await self._request(
             lambda: self._open(run).note(text), "the model will read it in its next turn"
         )
 
@@ -128,9 +128,9 @@ class _RunTools:
         Args:
             run: The id that start_run returned.
         """
-        return await self._asked(self._open(run).stop, "it will stop after its current turn")
+        return await self._request(self._open(run).stop, "it will stop after its current turn")
 
-    async def _asked(self, ask: Any, done: str) -> str:
+    async def _request(self, ask: Any, done: str) -> str:
         try:
             await asyncio.to_thread(ask)
         except lr.LoopRunnerError as error:

@@ -12,17 +12,17 @@ pytestmark = pytest.mark.slow
 
 def clients(service):
     """Both clients, each a context manager of its own."""
-    ours: Any = openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key=service.token, timeout=90)
-    return ours, anthropic.AsyncAnthropic(base_url=service.url, api_key=service.token, timeout=90)
+    client: Any = openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key=service.token, timeout=90)
+    return client, anthropic.AsyncAnthropic(base_url=service.url, api_key=service.token, timeout=90)
 
 
-def asked(text):
+def question(text):
     return [{"role": "user", "content": text}]
 
 
 async def of_chat(client):
     options = {"stream": True, "stream_options": {"include_usage": True}}
-    stream = await client.chat.completions.create(model="good", messages=asked("Async chat?"), **options)
+    stream = await client.chat.completions.create(model="good", messages=question("Async chat?"), **options)
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
@@ -39,7 +39,7 @@ async def of_responses(client):
 async def of_messages(client, model="good"):
     thinking = {"type": "enabled", "budget_tokens": 1024}
     async with client.messages.stream(
-        model=model, max_tokens=2000, messages=asked("Async message?"), thinking=thinking
+        model=model, max_tokens=2000, messages=question("Async message?"), thinking=thinking
     ) as stream:
         kinds = {event.type async for event in stream}
         message = await stream.get_final_message()
@@ -48,9 +48,9 @@ async def of_messages(client, model="good"):
 
 def test_three_streams_of_both_sdks_come_side_by_side(service):
     async def main():
-        ours, claude = clients(service)
-        async with ours, claude:
-            return await asyncio.gather(of_chat(ours), of_responses(ours), of_messages(claude))
+        client, claude = clients(service)
+        async with client, claude:
+            return await asyncio.gather(of_chat(client), of_responses(client), of_messages(claude))
 
     chat, response, message = asyncio.run(main())
     assert chat == ("It is 42.", ["stop"], True)
@@ -73,16 +73,22 @@ def test_an_unverified_run_and_a_broken_gate_look_the_same_to_the_async_client(s
 
 def test_a_stream_that_is_left_leaves_the_run_and_is_taken_up_again(service):
     async def main():
-        ours, _ = clients(service)
-        async with ours:
-            stream = await ours.chat.completions.create(
-                model="slow", messages=asked("Left?"), stream=True, extra_headers={"idempotency-key": "left"}
+        client, _ = clients(service)
+        async with client:
+            stream = await client.chat.completions.create(
+                model="slow",
+                messages=question("Left?"),
+                stream=True,
+                extra_headers={"idempotency-key": "left"},
             )
             first = await anext(aiter(stream))
             await stream.close()
             state = service.state(first.id.removeprefix("chatcmpl-"))
-            again = await ours.chat.completions.create(
-                model="slow", messages=asked("Left?"), stream=True, extra_headers={"idempotency-key": "left"}
+            again = await client.chat.completions.create(
+                model="slow",
+                messages=question("Left?"),
+                stream=True,
+                extra_headers={"idempotency-key": "left"},
             )
             chunks = [chunk async for chunk in again]
             return first.id, state, chunks
