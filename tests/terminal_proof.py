@@ -93,14 +93,14 @@ class Desk:
 
     def answer(self, reply: str) -> str:
         """Answer the next request; what it asked."""
-        asked, place = self.request()
+        request, place = self.request()
         self._answered.add(place.name)
         place.write_text(f"{reply}\n=== end ===\n")
-        return asked
+        return request
 
     def _open(self) -> list[Path]:
-        found = sorted(self._folder.glob("*.request.md"))
-        return [path for path in found if path.name.replace(".request.", ".reply.") not in self._answered]
+        requests = sorted(self._folder.glob("*.request.md"))
+        return [path for path in requests if path.name.replace(".request.", ".reply.") not in self._answered]
 
 
 class Scene:

@@ -28,7 +28,7 @@ def verdict(folder, pages, **options):
     return verifier.verify(Submission(answer, Path("/nowhere"), Inputs(tuple(texts))))
 
 
-ONE, TWO = f"{LINE}\n", f"{LINE}\nSaid by another.\n"
+PLAIN, LONGER = f"{LINE}\n", f"{LINE}\nSaid by another.\n"
 INDEPENDENT = [
     ("https://a.example/x", "https://b.example/x"),
     ("https://www.bbc.co.uk/x", "https://www.itv.co.uk/x"),
@@ -47,23 +47,23 @@ SAME = [
 
 @pytest.mark.parametrize("places", INDEPENDENT)
 def test_quotes_of_two_sites_or_files_are_two_sources(places, tmp_path):
-    assert isinstance(verdict(tmp_path, dict(zip(places, (ONE, TWO), strict=True)), sources=2), Accepted)
+    assert isinstance(verdict(tmp_path, dict(zip(places, (PLAIN, LONGER), strict=True)), sources=2), Accepted)
 
 
 @pytest.mark.parametrize("places", SAME)
 def test_quotes_of_one_site_are_one_source(places, tmp_path):
-    result = verdict(tmp_path, dict(zip(places, (ONE, TWO), strict=True)), sources=2)
+    result = verdict(tmp_path, dict(zip(places, (PLAIN, LONGER), strict=True)), sources=2)
     assert isinstance(result, Rejected)
     assert "its citations come from 1 of 2 independent sources" in result.reason
 
 
 @pytest.mark.parametrize("places", INDEPENDENT)
 def test_a_copy_is_no_second_source_wherever_it_is(places, tmp_path):
-    assert isinstance(verdict(tmp_path, dict.fromkeys(places, ONE), sources=2), Rejected)
+    assert isinstance(verdict(tmp_path, dict.fromkeys(places, PLAIN), sources=2), Rejected)
 
 
 def test_a_copy_on_a_second_site_makes_the_pages_of_both_one_source(tmp_path):
-    pages = {"https://a.example/x": ONE, "https://b.example/x": ONE, "https://b.example/y": TWO}
+    pages = {"https://a.example/x": PLAIN, "https://b.example/x": PLAIN, "https://b.example/y": LONGER}
     assert isinstance(verdict(tmp_path, pages, sources=2), Rejected)
     assert isinstance(
         verdict(tmp_path, {**pages, "https://c.example/y": f"{LINE}\nThird.\n"}, sources=2), Accepted
@@ -71,7 +71,7 @@ def test_a_copy_on_a_second_site_makes_the_pages_of_both_one_source(tmp_path):
 
 
 def test_without_the_setting_one_source_is_enough(tmp_path):
-    assert isinstance(verdict(tmp_path, {"https://a.example/x": ONE}), Accepted)
+    assert isinstance(verdict(tmp_path, {"https://a.example/x": PLAIN}), Accepted)
 
 
 def test_the_model_is_shown_how_many_sources_are_required():
