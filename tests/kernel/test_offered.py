@@ -72,7 +72,8 @@ def test_the_parameters_in_the_prompt_are_those_that_the_helpers_take(prompts_fo
         output = ast.parse(f"def {call}: pass").body[0]
         assert isinstance(output, ast.FunctionDef)
         _, *parameters = inspect.signature(getattr(Helpers, name)).parameters.values()
-        parameters = [item for item in parameters if item.name != "tools"]  # shown where a task has tools
+        # Shown where a task has tools, or images among its inputs.
+        parameters = [item for item in parameters if item.name not in ("tools", "images")]
         positional = [item.name for item in parameters if item.kind is not item.KEYWORD_ONLY]
         assert [item.arg for item in output.args.args] == positional
         defaults = [item.default for item in parameters if item.default is not item.empty]
