@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import threading
@@ -96,10 +97,11 @@ def repeats_roles(body: Body) -> bool:
     return roles[0] != "user" or any(first == two for first, two in pairwise(roles))
 
 
+@functools.cache
 def bomb(megabytes: int, text: bytes = b" ") -> bytes:
-    """So much of one character, packed with gzip, without ever being whole in memory."""
+    """So much of one text, packed with gzip, without ever being whole in memory."""
     packing = zlib.compressobj(9, zlib.DEFLATED, 31)
-    piece = text * 2**20
+    piece = text * (2**20 // len(text))
     return b"".join([packing.compress(piece) for _ in range(megabytes)]) + packing.flush()
 
 
