@@ -65,13 +65,17 @@ CASES = {
         ),
         "same",
     ),
+    # Where the sandbox has a private folder of the same name, this fails only to have an effect.
     "the source of a tool cannot be changed": (
-        "try: print('changed', open(alive['file'], 'a').write('x'))\nexcept OSError: print('refused')",
-        "refused",
+        (
+            "try: open(alive['file'], 'a').write('x')\nexcept OSError: pass\n"
+            "print('same' if process() == alive else 0)"
+        ),
+        "same",
     ),
     "no file can be put beside the source of a tool": (
-        "try: print('changed', open(alive['folder'] + '/json.py', 'w'))\nexcept OSError: print('refused')",
-        "refused",
+        "try: open(alive['folder'] + '/json.py', 'w').close()\nexcept OSError: pass\nprint('tried')",
+        "tried",
     ),
     "a key that a tool returns does not reach the model": ("print(token(), 'hidden')", "hidden"),
     "a key in a tool's error does not reach the model": (
