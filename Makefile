@@ -43,7 +43,7 @@ audit-proof: setup  ## audit Python's own sources, by script and by the local mo
 test: setup  ## run the tests (no model, no key, no network), but for test-sandbox, test-adversary, test-clients and test-crash
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not real_model' $(or $(TESTS),--ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash)
 
-test-fast: setup  ## the tests that take a fraction of a second each, of every part: under a minute
+test-fast: setup  ## the tests that take a fraction of a second each, of every part: two minutes
 	$(BIN)/python -m pytest -q -n 2 -m 'not real_model and not slow' --ignore=tests/escapes --ignore=tests/adversary --ignore=tests/clients --ignore=tests/crash
 
 test-machines: setup  ## a sample of the suite on other machines (no bubblewrap, ordinary user, LC_ALL=C, ...): a few minutes
