@@ -73,18 +73,23 @@ def document(template: str, title: str, body: Mapping[str, Any]) -> str:
     )
 
 
-@cache
-def _environment() -> jinja2.Environment:
+def environment(folder: Path) -> jinja2.Environment:
+    """Templates in which every value is escaped and made visible, whoever wrote it."""
     import jinja2
 
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         finalize=html.safe,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = environment(_TEMPLATES)
     made.filters |= {
         "code": html.code,
         "diff": html.difference,

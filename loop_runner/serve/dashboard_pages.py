@@ -183,16 +183,7 @@ def _waits_for_a_person(run: Tracked) -> bool:
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        finalize=html.safe,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page.environment(_FOLDER)
     made.filters |= {"line": text.one_line, "plural": text.plural, "day": page.day}
     return made
 
