@@ -243,11 +243,11 @@ class Citations(BaseVerifier):
 
 
 def _about_others(submission: Submission, counted: list[Looked]) -> Iterator[_Problem]:
-    found = unnamed(submission.prompt, [item.citation for item in counted], submission.inputs)
-    if found.names:
-        names = " and ".join(exact_line(name, 80) for name in found.names)
+    others = unnamed(submission.prompt, [item.citation for item in counted], submission.inputs)
+    if others.names:
+        names = " and ".join(exact_line(name, 80) for name in others.names)
         lines = "\n".join(
-            ["quote the line that is about it, or one that shows it; lines that name it:", *found.lines]
+            ["quote the line that is about it, or one that shows it; lines that name it:", *others.lines]
         )
         yield _Problem(f"the question is about {names}, and no quoted line, nor one near it, names it", lines)
 

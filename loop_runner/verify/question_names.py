@@ -61,9 +61,9 @@ def names_in(question: str) -> list[Name]:
 
     Capitalised words count in English only: in other languages, other words are written so.
     """
-    asked = _asked(question)
+    question_text = _question_in(question)
     names: dict[str, Name] = {}
-    for sentence in _SENTENCE.split(asked):
+    for sentence in _SENTENCE.split(question_text):
         takes_capitals = _ENGLISH.search(sentence) is not None
         for at, match in enumerate(_TOKEN.finditer(sentence)):
             word = match[0]
@@ -76,11 +76,11 @@ def names_in(question: str) -> list[Name]:
     return list(names.values())[:MAX_NAMES]
 
 
-def _asked(prompt: str) -> str:
+def _question_in(prompt: str) -> str:
     if len(prompt) <= _MAX_QUESTION_CHARS:
         return prompt
-    asked = [sentence for sentence in _SENTENCE.split(prompt) if sentence.rstrip().endswith("?")]
-    return asked[-1] if asked and len(asked[-1]) <= _MAX_QUESTION_CHARS else ""
+    questions = [sentence for sentence in _SENTENCE.split(prompt) if sentence.rstrip().endswith("?")]
+    return questions[-1] if questions and len(questions[-1]) <= _MAX_QUESTION_CHARS else ""
 
 
 def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) -> Unnamed:
@@ -92,12 +92,12 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
     missing = [name for name in names if not all(_has(shown, part) for part in name.parts)]
     if not missing:
         return Unnamed()
-    found = _Found(names, [part for name in missing for part in name.parts if not _has(shown, part)])
+    known = _Known(names, [part for name in missing for part in name.parts if not _has(shown, part)])
     for text in inputs.texts:
-        found.look_in(text)
-    telling = found.telling(len(inputs.texts))
+        known.look_in(text)
+    telling = known.telling(len(inputs.texts))
     left = [name for name in missing if any(part in telling for part in name.parts)]
-    return Unnamed([name.written for name in left], found.best(telling)) if left else Unnamed()
+    return Unnamed([name.written for name in left], known.best(telling)) if left else Unnamed()
 
 
 # ── what a quotation is about ───────────────────────────────────────────────────────────────────────
@@ -154,7 +154,7 @@ def _pattern(part: str) -> re.Pattern[str]:
 # ── where the inputs have the names ─────────────────────────────────────────────────────────────────
 
 
-class _Found:
+class _Known:
     """The lines of the inputs with the missing parts of names, and how many of the names each has."""
 
     def __init__(self, names: Iterable[Name], missing: Sequence[str]) -> None:
