@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from loop_runner.errors import ConfigError
 from loop_runner.inputs import content
 from loop_runner.records import Inputs, InputText
-from loop_runner.verify.located import Lines, LocatedCitation
+from loop_runner.verify.located import LocatedCitation
 from loop_runner.verify.one_line import exact_line
 
 MAX_NAMES = 12
 _MAX_QUESTION_CHARS = 600  # a longer task is no single question; its sentences with `?` are taken
 _NEAR = 4  # lines before and after a quotation
-_MAX_ENCLOSING = 3000  # lines that are looked at above a quotation
+_MAX_ENCLOSING = 1500  # lines that are looked at above a quotation
 _HEADINGS = 3
+_HEADING_CHARS = 120
 _TOP = 3  # lines at the top of a text: its title, or the names of its columns
 _EVERYWHERE = 0.1  # of the lines; a name that is on more of them distinguishes nothing
 _IN_MOST_TEXTS, _MANY_TEXTS = 0.05, 20
@@ -105,33 +106,31 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
 
 def _surroundings(quoted: Sequence[LocatedCitation], inputs: Inputs) -> Iterator[str]:
     by_name = {text.name: text for text in inputs.texts}
-    lines_of: dict[str, Lines] = {}
+    lines_of: dict[str, list[str]] = {}
     for citation in quoted:
         yield citation.name
         yield citation.quote
         if citation.name not in lines_of and (text := by_name.get(citation.name)) is not None:
             try:
-                lines_of[citation.name] = Lines(content(text))
+                lines_of[citation.name] = _decoded(text).split("\n")
             except ConfigError:
                 continue
         if lines := lines_of.get(citation.name):
             yield from _near(lines, citation.line, max(citation.last_line, citation.line))
 
 
-def _near(lines: Lines, first: int, last: int) -> Iterator[str]:
+def _near(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
     """The lines of a quotation, those near it, those that enclose it, headings above, and the top."""
-    for number in (*range(1, _TOP + 1), *range(max(first - _NEAR, 1), last + _NEAR + 1)):
-        yield lines.get(number) or ""
-    depth = _indent(lines.get(first) or "")
+    yield from (*lines[:_TOP], *lines[max(first - 1 - _NEAR, 0) : last + _NEAR])
+    depth = _indent(lines[first - 1]) if first <= len(lines) else 0
     headings = _HEADINGS
-    for number in range(first - 1, max(first - _MAX_ENCLOSING, 0), -1):
-        line = lines.get(number) or ""
+    for line in reversed(lines[max(first - 1 - _MAX_ENCLOSING, 0) : first - 1]):
         if not line.strip():
             continue
         if (indent := _indent(line)) < depth:
             depth = indent
             yield line
-        elif headings and _HEADING.match(line):
+        elif headings and len(line) < _HEADING_CHARS and _HEADING.match(line):
             headings -= 1
             yield line
         if not depth and not headings:
@@ -163,12 +162,12 @@ class _Known:
         self._count = dict.fromkeys(missing, 0)
         self._texts = dict.fromkeys(missing, 0)
         self._total = 0
-        self._lines: list[tuple[int, str, str]] = []  # how many names, the part, the line as a citation
+        self._lines: list[tuple[int, str, InputText, int]] = []  # how many names, the part, text, line
 
     def look_in(self, text: InputText) -> None:
         """Count the parts in a text, and keep its best lines."""
         try:
-            lowered = content(text).decode("utf-8", "replace").lower()
+            lowered = _decoded(text).lower()
         except ConfigError:
             return
         self._total += lowered.count("\n") + 1
@@ -192,8 +191,8 @@ class _Known:
 
     def best(self, telling: set[str]) -> list[str]:
         """The lines with most of the question's names, as citations."""
-        ranked = sorted((entry for entry in self._lines if entry[1] in telling), key=lambda entry: -entry[0])
-        return list(dict.fromkeys(line for _, _, line in ranked))[:_POINTERS]
+        places = dict.fromkeys((text, line) for _, part, text, line in self._lines if part in telling)
+        return [_citation(text, line) for text, line in list(places)[:_POINTERS]]
 
     def _keep(self, text: InputText, lowered: str, start: int, part: str) -> None:
         end = lowered.find("\n", start)
@@ -201,11 +200,18 @@ class _Known:
         score = sum(pattern.search(line) is not None for pattern in self._all)
         if len(self._lines) >= _POINTERS and score <= min(entry[0] for entry in self._lines):
             return
-        number = lowered.count("\n", 0, start) + 1
-        original = Lines(content(text)).get(number) or ""
-        self._lines.append((score, part, f"> {text.name}:{number}: {exact_line(original.strip(), 300)}"))
+        self._lines.append((score, part, text, lowered.count("\n", 0, start) + 1))
         self._lines.sort(key=lambda entry: -entry[0])
         del self._lines[4 * _POINTERS :]
+
+
+def _citation(text: InputText, number: int) -> str:
+    line = _decoded(text).split("\n")[number - 1]
+    return f"> {text.name}:{number}: {exact_line(line.strip(), 300)}"
+
+
+def _decoded(text: InputText) -> str:
+    return content(text).decode("utf-8", "replace")
 
 
 def _some(pattern: re.Pattern[str], lowered: str) -> Iterator[re.Match[str]]:
