@@ -160,7 +160,10 @@ class Citations(BaseVerifier):
             return None
         # The quotes alone, not their whole lines: what a quote leaves out was not shown.
         quotes = [item.citation.quote for item in counted]
-        return bearing(submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived)
+        cited = {item.citation.name for item in counted}
+        return bearing(
+            submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived, cited=cited
+        )
 
     def _counted(self, looked: list[Looked]) -> list[Looked]:
         """Those that are found, have content and are from the right inputs; each place once."""
