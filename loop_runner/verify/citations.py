@@ -249,9 +249,8 @@ def _about_others(submission: Submission, counted: list[Looked]) -> Iterator[_Pr
     others = unnamed(submission.prompt, [item.citation for item in counted], submission.inputs)
     if others.names:
         names = " and ".join(exact_line(name, 80) for name in others.names)
-        lines = "\n".join(
-            ["quote the line that is about it, or one that shows it; lines that name it:", *others.lines]
-        )
+        advice = "quote the line that is about it, or one that shows it"
+        lines = "\n".join([f"{advice}; lines that name it:", *others.lines]) if others.lines else advice
         yield _Problem(f"the question is about {names}, and no quoted line, nor one near it, names it", lines)
 
 

@@ -91,6 +91,8 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
         return Unnamed()
     shown = "\n".join(_surroundings(quoted, inputs)).lower()
     missing = [name for name in names if not all(_has(shown, part) for part in name.parts)]
+    if uncited := [name.written for name in names if _is_uncited(name, quoted, inputs)]:
+        return Unnamed(uncited)
     if not missing:
         return Unnamed()
     known = _Known(names, [part for name in missing for part in name.parts if not _has(shown, part)])
@@ -99,6 +101,16 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
     telling = known.telling(len(inputs.texts))
     left = [name for name in missing if any(part in telling for part in name.parts)]
     return Unnamed([name.written for name in left], known.best(telling)) if left else Unnamed()
+
+
+def _is_uncited(name: Name, quoted: Sequence[LocatedCitation], inputs: Inputs) -> bool:
+    """Whether it is the name of an input that no quotation is from: another text may mention it."""
+    wanted = name.written.lower()
+
+    def is_it(text_name: str) -> bool:
+        return f"/{text_name.lower()}".endswith(f"/{wanted}")
+
+    return any(is_it(text.name) for text in inputs.texts) and not any(is_it(item.name) for item in quoted)
 
 
 # ── what a quotation is about ───────────────────────────────────────────────────────────────────────

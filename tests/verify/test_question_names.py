@@ -50,6 +50,7 @@ def inputs(tmp_path):
         "net/server.py": SERVER,
         "book.md": BOOK,
         "table.csv": TABLE,
+        "summary.txt": "A summary of pumps.txt\nThe flow limit of pump K-64 is 700 litres.\n",
     }.items():
         path = tmp_path / name.replace("/", "-")
         path.write_text(text)
@@ -157,6 +158,15 @@ def test_evidence_about_something_else_is_rejected_with_lines_that_have_the_name
     assert f"the question is about {name}" in verdict.reason
     last = name.rpartition(".")[2]
     assert last.lower() in verdict.evidence.rpartition("lines that name it:")[2].lower()
+
+
+def test_a_text_that_the_question_names_must_be_quoted_itself(inputs, tmp_path):
+    question = "What is the flow limit of pump K-64, according to pumps.txt?"
+    verdict = judge(
+        inputs, tmp_path, question, "700\n> summary.txt:2: The flow limit of pump K-64 is 700 litres."
+    )
+    assert isinstance(verdict, Rejected)
+    assert "the question is about pumps.txt" in verdict.reason
 
 
 @pytest.mark.parametrize(
