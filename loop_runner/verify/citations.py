@@ -19,6 +19,7 @@ from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bea
 from loop_runner.verify.located import LocatedCitation, Looked
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
+from loop_runner.verify.question_kind import misfit
 from loop_runner.verify.question_names import unnamed
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
@@ -198,6 +199,11 @@ class Citations(BaseVerifier):
             yield from self._unmentioned(counted)
             if self.about_question and not wrong:
                 yield from _about_others(submission, counted)
+        if self.about_question and (kind := misfit(submission.prompt, submission.answer)):
+            yield _Problem(
+                f"the question asks for {kind}, and the first line is none",
+                "write that alone into the first line",
+            )
             yield from self._too_few_sources(counted, submission.inputs)
 
     def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:

@@ -62,7 +62,7 @@ def names_in(question: str) -> list[Name]:
 
     Capitalised words count in English only: in other languages, other words are written so.
     """
-    question_text = _question_in(question)
+    question_text = question_in(question)
     names: dict[str, Name] = {}
     for sentence in _SENTENCE.split(question_text):
         takes_capitals = _ENGLISH.search(sentence) is not None
@@ -77,7 +77,8 @@ def names_in(question: str) -> list[Name]:
     return list(names.values())[:MAX_NAMES]
 
 
-def _question_in(prompt: str) -> str:
+def question_in(prompt: str) -> str:
+    """A prompt of a few sentences as it is; of a longer one, its last sentence with a question mark."""
     if len(prompt) <= _MAX_QUESTION_CHARS:
         return prompt
     questions = [sentence for sentence in _SENTENCE.split(prompt) if sentence.rstrip().endswith("?")]
