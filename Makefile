@@ -170,6 +170,9 @@ eval-quick: setup .cache/evals/peers  ## two questions per family and size, 10 a
 	$(BIN)/python -m uv venv --quiet $@
 	$(BIN)/python -m uv pip install --quiet --python $@/bin/python rlms dspy
 
+fleet-proof: setup  ## kill, freeze and cut off the workers of a fleet of 200 jobs for twenty minutes (MINUTES=20 JOBS=200)
+	$(BIN)/python -m tests.fleet_proof --jobs $(or $(JOBS),200) --minutes $(or $(MINUTES),20)
+
 fleet-simulation: setup  ## play 1,000,000 jobs on 10,000 workers with the measured costs of both stores: the first bottleneck
 	$(BIN)/python -m bench.fleet_simulation
 
