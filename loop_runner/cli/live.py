@@ -36,7 +36,7 @@ _TICK_S = 0.25
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _KEYS = "n note   p pause   s stop   ? help"
 _HELP = "n note to the model   p pause or go on   s stop after this turn   Ctrl-C now"
-_STAYING = frozenset({"run_started", "pass_ended", "notice", "child_finished"})
+_STAYING = frozenset({"run_started", "pass_ended", "notice", "child_finished", "operator"})
 
 
 def chosen(wanted: str, env: Mapping[str, str]) -> Display:
@@ -126,6 +126,8 @@ class Block:
         line = self._progress.line(event)
         with self._lock:
             self._view.apply(event)
+            if event.kind == "operator":
+                self._says = ""  # its answer stays above the block
             if line is not None and (event.kind in _STAYING or self._progress.is_verbose):
                 self._waiting.append(line)
 
