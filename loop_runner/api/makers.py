@@ -33,6 +33,7 @@ def citations(
     quote_mentions: Sequence[str] | None = None,
     within_lines: int | None = None,
     ignore_case: bool | None = None,
+    about_question: bool | None = None,
     **beside: Unpack[Beside],
 ) -> Spec:
     """Every quotation is in the inputs, byte for byte."""
@@ -45,6 +46,7 @@ def citations(
         "quote_mentions": quote_mentions,
         "within_lines": within_lines,
         "ignore_case": ignore_case,
+        "about_question": about_question,
     }
     return _spec("citations", settings, beside)
 

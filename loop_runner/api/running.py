@@ -113,7 +113,11 @@ def _ask(
             "`verifiers` is called `verify` here", why="one call has one word for it", hint="verify=[...]"
         )
     if verify is None:
-        verify = [] if output_type is not None else [makers.citations(answer_in_quote=True, derived=True)]
+        verify = (
+            []
+            if output_type is not None
+            else [makers.citations(answer_in_quote=True, derived=True, about_question=True)]
+        )
     task = Task(
         question,
         inputs=inputs,

@@ -166,7 +166,7 @@ def ask(
 
 
 def _cites(*, quote: bool, **keys: int) -> dict[str, Any]:
-    return {"citations": {"answer_in_quote": quote, "derived": quote, **keys}}
+    return {"citations": {"answer_in_quote": quote, "derived": quote, "about_question": quote, **keys}}
 
 
 def _ask_again(

@@ -76,7 +76,11 @@ class _RunTools:
         """
         words = "-".join(re.findall(r"[a-z0-9]+", question[:200].lower()))[:32].strip("-") or "run"
         folder = self._runs / f"{words}-{secrets.token_hex(4)}"
-        keys = {"type": "ask", "verifiers": [lr.citations(answer_in_quote=True)], **self._task}
+        keys = {
+            "type": "ask",
+            "verifiers": [lr.citations(answer_in_quote=True, about_question=True)],
+            **self._task,
+        }
         try:
             task = lr.Task(question, inputs=self._inputs, **keys)
             await asyncio.to_thread(self._launcher.start, task, folder)

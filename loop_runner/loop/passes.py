@@ -56,12 +56,16 @@ class Models:
 
     root: str
     system: str
-    example: tuple[Message, ...]  # a worked turn that every conversation begins with; empty for most
+    examples: tuple[tuple[Message, ...], ...]  # worked turns, for the passes in turn; empty for most
     profile: Profile
     window_tokens: int
     direct_system: str = ""
     session: direct.Decision = direct.RLM
     templates: Templates = BUILT_IN
+
+    def example(self, pass_number: int) -> tuple[Message, ...]:
+        """The worked turn that the conversation of this pass begins with."""
+        return self.examples[(pass_number - 1) % len(self.examples)] if self.examples else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +266,7 @@ class Passes:
 
     def _transcript(self, number: int, injected: bytes) -> Transcript:
         """The conversation so far; with ``reentry: continue`` that of the earlier passes too."""
-        transcript = Transcript(self._task.history, self._models.example, self._models.templates)
+        transcript = Transcript(self._task.history, self._models.example(number), self._models.templates)
         first = 1 if self._task.reentry == "continue" else number
         for earlier in range(first, number + 1):
             shown = (

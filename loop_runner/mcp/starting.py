@@ -84,7 +84,9 @@ def _task(place: Place, arguments: Mapping[str, Any]) -> lr.Task:
         raise lr.ConfigError(
             "there is no question and no task", why="a run needs one of them", hint="give one"
         )
-    verify = arguments.get("verify") or [lr.citations(answer_in_quote=True, derived=True)]
+    verify = arguments.get("verify") or [
+        lr.citations(answer_in_quote=True, derived=True, about_question=True)
+    ]
     return lr.Task(
         question,
         inputs=arguments.get("inputs") or [],

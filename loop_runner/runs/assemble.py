@@ -33,7 +33,7 @@ from loop_runner.runs.amounts import amounts
 from loop_runner.runs.context import ReplayParts, RunContext
 from loop_runner.runs.frozen import (
     child_system_prompt,
-    example_of,
+    examples_of,
     session_kind,
     text_of,
 )
@@ -158,7 +158,7 @@ def run_in(
         models = Models(
             root,
             system,
-            example_of(workspace),
+            tuple(examples_of(workspace)),
             sizes,
             registry.window_tokens(root) if root else 0,
             text_of(workspace, "system.direct.md"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ from loop_runner.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from loop_runner.tools import ToolSpec
 
-_EXAMPLE = ("example/question.md", "example/reply.md")
+_EXAMPLE_QUESTION = "example/question.md"
 
 
 # The helpers that a child session is told of; the others are there too.
@@ -224,18 +225,27 @@ def child_system_prompt(task: Task, templates: Templates) -> str:
 
 def _example_files(task: Task, templates: Templates) -> dict[str, bytes]:
     """The worked turn of a profile that has one, frozen like the rest of the prompt."""
-    example = system_prompts.example(templates, profile(registry.profile_name(task.model or "")))
+    sizes = profile(registry.profile_name(task.model or ""))
+    example = system_prompts.example(templates, sizes)
     if example is None:
         return {}
-    return {path: text.encode() for path, text in zip(_EXAMPLE, example, strict=True)}
+    question, replies = example
+    numbered = {_example_reply(number): reply for number, reply in enumerate(replies, 1)}
+    return {path: text.encode() for path, text in {_EXAMPLE_QUESTION: question, **numbered}.items()}
 
 
-def example_of(workspace: Workspace) -> tuple[Message, ...]:
-    """The worked turn that every conversation of the run begins with; empty for most."""
-    question, reply = (workspace.history.read(path) for path in _EXAMPLE)
-    if question is None or reply is None:
-        return ()
-    return Message("user", question.decode()), Message("assistant", reply.decode())
+def _example_reply(number: int) -> str:
+    return "example/reply.md" if number == 1 else f"example/reply-{number}.md"
+
+
+def examples_of(workspace: Workspace) -> Iterator[tuple[Message, ...]]:
+    """The worked turns that conversations of the run begin with, for the passes in turn; none for most."""
+    question = workspace.history.read(_EXAMPLE_QUESTION)
+    for number in itertools.count(1):
+        reply = workspace.history.read(_example_reply(number))
+        if question is None or reply is None:
+            return
+        yield Message("user", question.decode()), Message("assistant", reply.decode())
 
 
 def refuse_changed_tools(task: Task, programs: Programs) -> None:

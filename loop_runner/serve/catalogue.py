@@ -81,7 +81,7 @@ def _keys(settings: Settings, base: str) -> dict[str, Any]:
             "type": "ask",
             "prompts": "none",
             "inputs": [_input(text) for text in settings.inputs],
-            "verifiers": [{"citations": {"answer_in_quote": True, "derived": True}}],
+            "verifiers": [{"citations": {"answer_in_quote": True, "derived": True, "about_question": True}}],
             "budget": {"passes": 5},
             **({"model": settings.model} if settings.model else {}),
             **({"sub_models": list(settings.sub_models)} if settings.sub_models else {}),

@@ -22,7 +22,9 @@ _BYTES_PER_TOKEN = 4
 _MAX_COUNTED_BYTES = 256 * 1024 * 1024  # above, lines are not counted: the start of a run would wait for it
 _CHUNK = 1 << 20
 _SHOWN_TABLES = 5
-_NOTED_SHARE = 10  # converted texts and tables are told of when they are a tenth of all, or more
+_NOTED_SHARE = (
+    10  # converted texts, tables (and images, in brief) are named when they are a tenth of all, or more
+)
 _READING_SHARE = 3  # of the window, and of the turns of a pass, that reading everything may take
 
 
@@ -45,8 +47,11 @@ def describe(texts: Inputs, reader: Reader | None = None, sources: Sequence[str]
 
     ``sources``: what the task names as its inputs; a folder's own name is nowhere else.
     """
-    more = _about_places(texts) + _about_tables(texts) + _about_images(texts)
-    if reader is None and (texts.texts or not texts.images):
+    more = _about_places(texts) + _about_tables(texts)
+    is_brief = reader is None and (texts.texts or not texts.images)
+    if not is_brief or len(texts.images) * _NOTED_SHARE >= len(texts.texts):
+        more += _about_images(texts)
+    if is_brief:
         return _briefly(texts) + more
     if reader is None or (not texts.texts and texts.images):
         return f"`context` is an empty mapping: no input has a text.{more}"

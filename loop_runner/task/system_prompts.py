@@ -12,6 +12,8 @@ from loop_runner.task.profiles import Profile
 from loop_runner.task.prompts import Templates
 from loop_runner.task.task import History
 
+_ATTEMPTS = 3  # ways of working that the examples show, in turn
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -70,12 +72,17 @@ def agent(templates: Templates, place: str, requirements: Iterable[str]) -> str:
     return templates.render("system.agent", place=place, requirements=_listed(requirements))
 
 
-def example(templates: Templates, sizes: Profile) -> tuple[str, str] | None:
-    """The worked turn of a profile that has one: a question and the reply to it."""
+def example(templates: Templates, sizes: Profile) -> tuple[str, tuple[str, ...]] | None:
+    """The worked turn of a profile that has one: a question, and the replies to it, one for each attempt.
+
+    A small model does what the example does, so an attempt after a rejection differs only if its example
+    does.
+    """
     if not sizes.has_example:
         return None
     question, reply = (f"example_{part}{sizes.suffix}" for part in ("question", "reply"))
-    return templates.render(question), templates.render(reply)
+    replies = [templates.render(reply, attempt=number) for number in range(1, _ATTEMPTS + 1)]
+    return templates.render(question), tuple(dict.fromkeys(replies))
 
 
 def _characters(sizes: Profile) -> str:

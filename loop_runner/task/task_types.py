@@ -58,7 +58,7 @@ TYPES: Mapping[str, TaskType] = {
         TaskType(
             "ask",
             "one question with a short answer (`loop-runner ask`)",
-            ({"citations": {"answer_in_quote": True, "derived": True}},),
+            ({"citations": {"answer_in_quote": True, "derived": True, "about_question": True}},),
             has_starter=False,
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from loop_runner.records import InputText
@@ -50,8 +50,13 @@ class Bearing:
     advice: str = ""
 
 
-def bearing(answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive: bool) -> Bearing:
-    """Whether a quotation contains the short answer or each of its items, or the answer is derived."""
+def bearing(
+    answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive: bool, cited: Collection[str] = ()
+) -> Bearing:
+    """Whether a quotation contains the short answer or each of its items, or the answer is derived.
+
+    ``cited``: the names of the texts that the quotations are from. An answer may be such a name.
+    """
     short = short_answer(answer)
     if not short:
         return Bearing(
@@ -62,6 +67,8 @@ def bearing(answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive
     listed = _items(answer)
     if not listed and _is_shown(short, quotes, ignore_case=ignore_case):
         return Bearing("the short answer is in a quote")
+    if not listed and _is_name(short, cited):
+        return Bearing("the short answer is the name of the text that a quote is from")
     listed = listed or [item for item in _ITEMS.split(short) if item][:_MAX_ITEMS]
     if len(listed) > 1:
         missing = [item for item in listed if not _is_shown(item, quotes, ignore_case=ignore_case)]
@@ -70,6 +77,13 @@ def bearing(answer: str, quotes: Sequence[str], *, ignore_case: bool, may_derive
         if len(missing) < len(listed) and not (may_derive and _derived(answer)):
             return _lacking(missing, short)
     return _derivation(answer, short, quotes, may_derive=may_derive)
+
+
+def _is_name(short: str, cited: Collection[str]) -> bool:
+    """Whether it is a cited text's name, whole or without the folders before it."""
+    return any(
+        spelling == name or name.endswith(f"/{spelling}") for spelling in spellings(short) for name in cited
+    )
 
 
 def _lacking(missing: Sequence[str], short: str) -> Bearing:

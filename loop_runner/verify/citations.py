@@ -19,6 +19,8 @@ from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bea
 from loop_runner.verify.located import LocatedCitation, Looked
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
+from loop_runner.verify.question_kind import misfit
+from loop_runner.verify.question_names import unnamed
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
     MAX_CITATIONS,
@@ -62,6 +64,7 @@ class Citations(BaseVerifier):
         "within_lines": COUNT,
         "ignore_case": FLAG,
         "sources": COUNT,
+        "about_question": FLAG,
     }
 
     name: str
@@ -74,6 +77,7 @@ class Citations(BaseVerifier):
     derived: bool = False  # an answer that no quote states may explain how it follows from them
     none: str = "refused"  # or "allowed": the answer may be "none", with the texts that were searched
     independent_sources: int = 1  # that the counted citations must come from
+    about_question: bool = False  # the names in the question must be in the quoted lines or near them
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Citations:  # noqa: ARG003
@@ -89,6 +93,7 @@ class Citations(BaseVerifier):
             options.flag("derived"),
             options.choice("none", _NONE),
             options.count("sources", 1),
+            options.flag("about_question"),
         )
 
     @property
@@ -113,6 +118,8 @@ class Citations(BaseVerifier):
                 says.append(
                     f"if no line states it (yes or no, a count, a computed value), add a line {DERIVED_FORM}"
                 )
+        if self.about_question:
+            says.append("the names in the question must be in the quoted lines or near them")
         if self.none == "allowed":
             says.append(f"if there is none, the first line must be `None`, and another {SEARCHED_FORM}")
         if self.quote_mentions:
@@ -154,7 +161,10 @@ class Citations(BaseVerifier):
             return None
         # The quotes alone, not their whole lines: what a quote leaves out was not shown.
         quotes = [item.citation.quote for item in counted]
-        return bearing(submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived)
+        cited = {item.citation.name for item in counted}
+        return bearing(
+            submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived, cited=cited
+        )
 
     def _counted(self, looked: list[Looked]) -> list[Looked]:
         """Those that are found, have content and are from the right inputs; each place once."""
@@ -187,6 +197,13 @@ class Citations(BaseVerifier):
             yield _Problem(bears.problem, shown + bears.advice)
         if counted and not is_none_there:
             yield from self._unmentioned(counted)
+            if self.about_question and not wrong:
+                yield from _about_others(submission, counted)
+        if self.about_question and (kind := misfit(submission.prompt, submission.answer)):
+            yield _Problem(
+                f"the question asks for {kind}, and the first line is none",
+                "write that alone into the first line",
+            )
             yield from self._too_few_sources(counted, submission.inputs)
 
     def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:
@@ -232,6 +249,15 @@ class Citations(BaseVerifier):
         """A score under 1: the share of citations that count, reduced for other faults."""
         share = len(counted) / max(len(looked), self.minimum, 1)
         return round(share / (1 + problems), 4)
+
+
+def _about_others(submission: Submission, counted: list[Looked]) -> Iterator[_Problem]:
+    others = unnamed(submission.prompt, [item.citation for item in counted], submission.inputs)
+    if others.names:
+        names = " and ".join(exact_line(name, 80) for name in others.names)
+        advice = "quote the line that is about it, or one that shows it"
+        lines = "\n".join([f"{advice}; lines that name it:", *others.lines]) if others.lines else advice
+        yield _Problem(f"the question is about {names}, and no quoted line, nor one near it, names it", lines)
 
 
 def _record(counted: list[Looked], inputs: Inputs) -> dict[str, Any]:

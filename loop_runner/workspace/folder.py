@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loop_runner import failpoints
@@ -40,18 +40,26 @@ class Folder:
 
     def write(self, path: bytes, blob: Blob, *, permissions: int | None = None) -> None:
         """Put ``blob`` at ``path``, making the folders above it: the old bytes or the new, never both."""
-        folder, _, name = path.rpartition(b"/")
-        with self._parent(folder) as fd:
+        with self._parent(path.rpartition(b"/")[0]) as fd:
             self._count += 1
             new = TEMPORARY + b"%d-%d" % (os.getpid(), self._count)
             failpoints.passing("folder.write")
-            _make(fd, new, blob, permissions)
-            failpoints.passing("folder.rename")
             try:
-                os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
-            except (IsADirectoryError, NotADirectoryError):
-                self.move_aside(path)
-                os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
+                _make(fd, new, blob, permissions)
+                failpoints.passing("folder.rename")
+                self._rename(fd, new, path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(new, dir_fd=fd)
+                raise
+
+    def _rename(self, fd: int, new: bytes, path: bytes) -> None:
+        name = path.rpartition(b"/")[2]
+        try:
+            os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except (IsADirectoryError, NotADirectoryError):
+            self.move_aside(path)
+            os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def make_folder(self, path: bytes) -> None:
         """Make the folder ``path`` and those above it."""
@@ -89,11 +97,13 @@ class Folder:
             os.rename(name, target, src_dir_fd=fd)
         self.moved_aside.append((os.fsdecode(path), target))
 
-    def remove_unfinished(self) -> None:
-        """Remove what a killed ``write`` left at the top; below it, a walk finds leftovers."""
-        for name in map(os.fsencode, os.listdir(self.fd)):  # noqa: PTH208 - by descriptor
-            if name.startswith(TEMPORARY):
-                os.unlink(name, dir_fd=self.fd)
+    def remove_unfinished(self, folders: Iterable[bytes] = ()) -> None:
+        """Remove what a killed ``write`` left at the top and in ``folders``; a walk finds the rest."""
+        for path in (b"", *folders):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.existing(path) as fd:
+                for name in map(os.fsencode, os.listdir(fd)):  # noqa: PTH208 - by descriptor
+                    if name.startswith(TEMPORARY):
+                        os.unlink(name, dir_fd=fd)
 
     @contextlib.contextmanager
     def existing(self, path: bytes) -> Iterator[int]:

@@ -74,9 +74,9 @@ def put_back(
 
     Files and folders of the model's with a name in ``skip`` are left as they are.
     """
-    folder.remove_unfinished()
-    failpoints.passing("recovery.look")
     expected = history.tree(head.oid)
+    folder.remove_unfinished({path.rpartition(b"/")[0] for path in expected if not _is_walked(path)})
+    failpoints.passing("recovery.look")
     there = look(folder, expected, limits, skip)
     before = [_readable_tree(history, parent) for parent in head.parents]
     edits = {path: entry for path, entry in there.files.items() if _is_edit(path, entry, expected, before)}
@@ -119,12 +119,16 @@ def look(folder: Folder, expected: Tree, limits: Limits, skip: tuple[bytes, ...]
     walks = [walker.walk(folder.fd, top, known) for walker, top in zip(walkers, _OWNED, strict=True)]
     files = {path: entry for walked in walks for path, entry in walked.files.items()}
     walker = Walker(NO_LIMITS)
-    for path in (path for path in expected if path.partition(b"/")[0] not in _OWNED):
+    for path in (path for path in expected if not _is_walked(path)):
         with contextlib.suppress(OSError), folder.existing(path.rpartition(b"/")[0]) as fd:
             if entry_found := walker.look_at(fd, path, known):
                 files[path] = entry_found
     unstored = tuple(entry for walked in walks for entry in walked.unstored)
     return Walked(files, unstored, tuple(path for walked in walks for path in walked.empty_folders))
+
+
+def _is_walked(path: bytes) -> bool:
+    return path.partition(b"/")[0] in _OWNED
 
 
 def _is_edit(

@@ -50,6 +50,7 @@ def test_only_a_small_model_has_an_example():
     assert system_prompts.example(prompts.BUILT_IN, profiles.STANDARD) is None
     example = system_prompts.example(prompts.BUILT_IN, profiles.LOCAL)
     assert example is not None
-    question, reply = example
+    question, replies = example
     assert question.strip()
-    assert "```" in reply
+    assert all("```" in reply for reply in replies)
+    assert len(set(replies)) == len(replies) == 3

@@ -1,5 +1,6 @@
 """What ``open`` finds after a crash or an edit: nothing is lost, and everything stands where HEAD says."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from loop_runner.workspace.folder import Folder
+from loop_runner.workspace.git.fast_import import Blob
 from loop_runner.workspace.repair import fsck
 from loop_runner.workspace.workspace import Workspace
 from tests.support.turns import turn
@@ -203,3 +206,26 @@ def test_files_that_a_killed_writer_left_half_done_are_removed(closed):
     with Workspace.open(closed) as again:
         assert again.set_aside is None
     assert list(closed.rglob(".loop-runner-new-*")) == []
+
+
+def test_what_a_killed_writer_left_beside_a_file_of_the_task_is_removed(run_folder, git):
+    with Workspace.create(run_folder, name="n", files={"gates/files/task/check.py": b"print('ok')\n"}):
+        pass
+    left = run_folder / "gates/files/task/.loop-runner-new-1-1"
+    left.write_text("half")
+    with Workspace.open(run_folder):
+        assert not left.exists()
+    assert git("status", "--porcelain") == ""
+
+
+def test_a_write_that_fails_leaves_nothing_beside_its_target(tmp_path, monkeypatch):
+    folder = Folder(tmp_path, tmp_path / "aside")
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        folder.write(b"a/b/file.txt", Blob(b"text"))
+    folder.close()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -7,6 +7,7 @@ lines, without frames of the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from .cell_code import awaits
 
@@ -33,12 +34,22 @@ def run(codes: Sequence[CodeType], namespace: dict[str, Any], cancelled: list[st
         loop.close()
     if error is None:
         return value
+    _clear_callers(error)
     try:
         raise error
     finally:
         del (
             error
         )  # its traceback holds this frame: what the cell held would die in a later cell, and warn there
+
+
+def _clear_callers(error: BaseException) -> None:
+    """Clear the ended frames of the loop, which in Python 3.13 hold the error in a cycle."""
+    frame = error.__traceback__.tb_frame.f_back if error.__traceback__ else None
+    while frame is not None:
+        with contextlib.suppress(RuntimeError):  # it still runs
+            frame.clear()
+        frame = frame.f_back
 
 
 async def _evaluate(codes: Sequence[CodeType], namespace: dict[str, Any]) -> _Outcome:

@@ -7,6 +7,7 @@ class name.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 
@@ -159,7 +160,18 @@ def _imported(module: object, name: object) -> str:
     """How an object of a module was imported; "" for one that a cell defined."""
     if type(module) is not str or type(name) is not str or module == "__main__":
         return ""
-    return f"from {module:.60} import {name:.60}"
+    return f"from {_public(module, name):.60} import {name:.60}"
+
+
+def _public(module: str, name: str) -> str:
+    """Where a person imports it from: ``pathlib``, although its own module is ``pathlib._local``."""
+    package, _, last = module.rpartition(".")
+    above = sys.modules.get(package)
+    if not last.startswith("_") or type(above) is not ModuleType:
+        return module
+    same = above.__dict__.get(name)
+    is_same = isinstance(same, type | FunctionType) and same.__module__ == module
+    return package if is_same else module
 
 
 def _show_function(function: FunctionType, room: int, depth: int) -> str:

@@ -114,6 +114,8 @@ class SearchHits(list):  # type: ignore[type-arg]
             for line in hit.passage.split("\n"):
                 numbered = line.removeprefix(f"{hit.name}:")
                 number, _, text = numbered.partition(":")
+                if not text.strip():
+                    continue
                 score = max((_likeness((line, numbered), text.strip(), part) for part in wanted), default=0.0)
                 if score > best:
                     best, citation = score, f"> {hit.name}:{number}: {text.strip()}"
