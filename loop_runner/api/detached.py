@@ -84,5 +84,5 @@ def list_runs(folder: Place = "runs", *, states: Sequence[str] = ()) -> list[Sta
     cache = inputs.cache_dir(os.environ)
     # What is not remembered is read by git processes: several at a time, as most of it is waiting for them.
     with ThreadPoolExecutor(_READERS, thread_name_prefix="status") as pool:
-        found = list(pool.map(lambda run: of_any(run, cache), runs_in(Path(folder))))
-    return [status for status in found if not states or status.state in states]
+        statuses = list(pool.map(lambda run: of_any(run, cache), runs_in(Path(folder))))
+    return [status for status in statuses if not states or status.state in states]

@@ -37,7 +37,7 @@ def forker(tmp_path_factory):
         yield forker
 
 
-def asked(forker, tmp_path, point):
+def requested(forker, tmp_path, point):
     """The run of a command that is killed at ``point``, or whose process that runs the queue is."""
     folder = write_task(tmp_path / "task", root=[cell("x = 1"), ready("42")], name="queued").parent
     args = ("run", folder / "task.yaml", "--run-dir", tmp_path / "runs/it", "--detach", "-q")
@@ -61,7 +61,7 @@ def starts(run):
 
 @pytest.mark.parametrize("point", taken(OF_THE_ONE_WHO_ASKS))
 def test_who_asks_for_a_run_is_killed_and_the_run_is_run_once_or_was_never_created(forker, tmp_path, point):
-    run, ended = asked(forker, tmp_path, point)
+    run, ended = requested(forker, tmp_path, point)
     assert ended.was_killed
     is_created = point in ("queue.added", "queue.serve")
     assert (run / ".git").exists() == is_created
@@ -78,7 +78,7 @@ def test_who_asks_for_a_run_is_killed_and_the_run_is_run_once_or_was_never_creat
 
 @pytest.mark.parametrize("point", taken(OF_THE_ONE_WHO_RUNS))
 def test_the_process_that_runs_the_queue_is_killed_and_the_run_is_run_once(forker, tmp_path, point):
-    run, ended = asked(forker, tmp_path, point)
+    run, ended = requested(forker, tmp_path, point)
     assert ended.exit_code == 0, ended
     if point in ("queue.started", "queue.ended", "queue.removed"):
         wait_for(lambda: lr.open(run).status().state == "verified", 60)
