@@ -89,12 +89,42 @@ def _block(folder: Path) -> None:
         without = _cpu_s(task, folder / f"without-{number}", has_block=False)
         with_block = _cpu_s(task, folder / f"with-{number}", has_block=True)
         shares.append((with_block[0] - without[0]) / without[1] * 100)
+    own = [_own_share(task, folder / f"own-{number}") for number in range(_PAIRS)]
+    report(
+        "the live block itself, of the run's duration",
+        statistics.median(own),
+        "%",
+        f"< {_TARGET_PERCENT} %; {', '.join(f'{share:.2f}' for share in own)}",
+    )
     report(
         "processor time of the live block, of the run's duration",
         statistics.median(shares),
         "%",
         f"< {_TARGET_PERCENT} %; pairs: {', '.join(f'{share:.2f}' for share in shares)}",
     )
+
+
+class _Measured(live.Block):
+    """A block that measures its own part: the thread that draws, and the events that it takes in."""
+
+    drawing_s = taking_s = 0.0
+
+    def _draw(self) -> None:
+        super()._draw()
+        self.drawing_s = time.thread_time()
+
+    def __call__(self, event: lr.Event) -> None:
+        began = time.thread_time()
+        super().__call__(event)
+        self.taking_s += time.thread_time() - began
+
+
+def _own_share(task: Path, folder: Path) -> float:
+    """What the block itself takes of a run's duration, in per cent."""
+    began = time.perf_counter()
+    with _Measured(Progress(), folder, lambda: None, stream=io.StringIO()) as block:
+        lr.run(task, run_dir=folder, on_event=block)
+    return (block.drawing_s + block.taking_s) / (time.perf_counter() - began) * 100
 
 
 def _cpu_s(task: Path, folder: Path, *, has_block: bool) -> tuple[float, float]:
