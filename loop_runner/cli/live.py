@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Display = Literal["live", "plain", "json"]
 DISPLAYS = ("auto", "live", "plain", "json")
-_TICK_S = 0.25
+_TICK_S = 0.4
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _KEYS = "n note   p pause   s stop   ? help"
 _HELP = "n note to the model   p pause or go on   s stop after this turn   Ctrl-C now"
