@@ -106,7 +106,7 @@ test-crash: setup  ## break runs at named places, system calls and in any order:
 test-crash-full: setup  ## the same, every place, every call: half an hour and more
 	$(BIN)/python -m tests.crash.walk
 	$(BIN)/python -m tests.crash.sweep
-	CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
+	CRASH_REQUESTS=all CRASH_STATES=100 $(BIN)/python -m pytest tests/crash
 
 test-crash-tools: setup  ## break a run with tools of each kind at every step of every call: half an hour
 	$(BIN)/python -m tests.crash.tool_walk

@@ -159,6 +159,8 @@ def _look(style: Style) -> str:
 
 
 def _fill(colour: Color) -> str:
+    if colour.type is ColorType.DEFAULT:
+        return ""  # that of the terminal
     if colour.type is not ColorType.STANDARD:
         return f' fill="{colour.get_truecolor().hex}"'
     bright = (colour.number or 0) % 8

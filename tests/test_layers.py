@@ -22,6 +22,7 @@ FOLDERS = {
         "runs",
         "audit",
         "agents",
+        "inputs",
         "model",
         "kernel",
         "sandbox",
@@ -110,7 +111,7 @@ OWNERS = {
 # What the commands import besides the public names of ``loop_runner``: each other, and how text is shown and
 # kept from a terminal. ``doctor`` looks into the parts of the machine, ``hook`` and ``agent`` at the clients,
 # ``preferences`` at the user's settings, ``estimates`` at prices; ``follow`` prints the trace live,
-# ``completing`` lists names at each press of a key.
+# ``completing`` lists names at each press of a key, ``live`` shows how far inputs are read.
 OF_COMMANDS = {
     *("cli", "text", "redaction", "failpoints", "errors", "plugins", "keys"),
     *("fleet", "serve", "mcp", "report", "watch"),  # the front ends that a command starts
@@ -122,6 +123,7 @@ BELOW_THE_LIBRARY = {
     "estimates",
     "hook",
     "follow",
+    "live",
     "machine_checks",
     "preferences",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +22,7 @@ from loop_runner.runs.folders import runs_in
 from loop_runner.runs.status import Status, of_any
 
 Place: TypeAlias = str | PathLike[str]
+_READERS = 4  # that list_runs reads at the same time
 
 
 class Launcher(Protocol):
@@ -80,5 +82,7 @@ def start(task: Task | Place, folder: Place | None = None, *, launcher: Launcher
 def list_runs(folder: Place = "runs", *, states: Sequence[str] = ()) -> list[Status]:
     """The status of every run in ``folder``, the newest first; with ``states``, of those in one of them."""
     cache = inputs.cache_dir(os.environ)
-    handles = [of_any(run, cache) for run in runs_in(Path(folder))]
-    return [status for status in handles if not states or status.state in states]
+    # What is not remembered is read by git processes: several at a time, as most of it is waiting for them.
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="status") as pool:
+        statuses = list(pool.map(lambda run: of_any(run, cache), runs_in(Path(folder))))
+    return [status for status in statuses if not states or status.state in states]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 import loop_runner as lr
 from loop_runner import text
@@ -27,13 +27,16 @@ from loop_runner.cli import output, terminal
 from loop_runner.cli.display import Progress
 from loop_runner.errors import LoopRunnerError
 
+if TYPE_CHECKING:
+    from loop_runner.inputs import long_steps
+
 Display = Literal["live", "plain", "json"]
 DISPLAYS = ("auto", "live", "plain", "json")
-_TICK_S = 0.25
+_TICK_S = 0.4
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _KEYS = "n note   p pause   s stop   ? help"
 _HELP = "n note to the model   p pause or go on   s stop after this turn   Ctrl-C now"
-_STAYING = frozenset({"run_started", "pass_ended", "notice", "child_finished"})
+_STAYING = frozenset({"run_started", "pass_ended", "notice", "child_finished", "operator"})
 
 
 def chosen(wanted: str, env: Mapping[str, str]) -> Display:
@@ -84,10 +87,13 @@ class Block:
         self._says = ""  # the answer to the last key
         self._typed: str | None = None  # a note that is being written
         self._waiting: list[str] = []  # lines that stay, and are not printed yet
+        self._long_step: long_steps.Step | None = None  # what is done before the run, or beside it
 
     def __enter__(self) -> Self:
         from rich.console import Console
         from rich.live import Live
+
+        from loop_runner.inputs import long_steps
 
         self._console = Console(
             file=self._stream or sys.stderr,
@@ -98,6 +104,8 @@ class Block:
         )
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
+        self._listening = long_steps.listening(self._on_long_step)
+        self._listening.__enter__()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._draw, self._read)]
         for thread in self._threads:
             thread.start()
@@ -105,6 +113,7 @@ class Block:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._listening.__exit__(None, None, None)
         for thread in self._threads:
             thread.join(2)
         self._print_waiting()
@@ -117,8 +126,13 @@ class Block:
         line = self._progress.line(event)
         with self._lock:
             self._view.apply(event)
+            if event.kind == "operator":
+                self._says = ""  # its answer stays above the block
             if line is not None and (event.kind in _STAYING or self._progress.is_verbose):
                 self._waiting.append(line)
+
+    def _on_long_step(self, step: long_steps.Step | None) -> None:
+        self._long_step = step
 
     # ── drawing ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -143,6 +157,9 @@ class Block:
         with self._lock:
             lines = list(lines_of(self._view, now, self._console.width))
             says, typed = self._says, self._typed
+        if (long_step := self._long_step) is not None:
+            share = text.bar(long_step.share)
+            lines.insert(1, (f"  {long_step.what:<10} {share} {long_step}", ""))
         lines[0] = (f"{_SPINNER[step % len(_SPINNER)]} {lines[0][0]}", lines[0][1])
         if typed is not None:
             lines.append((f"note: {typed}▏  (Enter sends it, Esc drops it)", "bold"))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import loop_runner as lr
+from loop_runner import text
 from loop_runner.cli import output
 
 
@@ -98,7 +99,7 @@ _WIDTH = len("downloading: 100 %")  # a shorter line must cover the one before i
 
 
 class _Bar:
-    """Progress in per cent: one line that is rewritten on a terminal, a line per tenth elsewhere."""
+    """Progress in per cent: a bar that is drawn again on a terminal, a line per tenth elsewhere."""
 
     def __init__(self) -> None:
         self._shown = ""
@@ -106,7 +107,8 @@ class _Bar:
     def __call__(self, progress: Any) -> None:
         is_done = progress.done_bytes >= progress.total_bytes
         if sys.stderr.isatty():
-            click.echo(f"\r{progress!s:<{_WIDTH}}", err=True, nl=is_done)
+            bar = text.bar(progress.done_bytes / max(progress.total_bytes, 1))
+            click.echo(f"\r{bar} {progress!s:<{_WIDTH}}", err=True, nl=is_done)
             return
         mark = f"{progress.step} {10 * progress.done_bytes // max(progress.total_bytes, 1)}"
         if mark != self._shown:

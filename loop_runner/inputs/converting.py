@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop_runner import __version__, plugins
 from loop_runner.errors import EnvironmentFault
+from loop_runner.inputs import long_steps
 from loop_runner.inputs.cache import Cache
 from loop_runner.inputs.inside.kinds import SNIFF, TABLES, kind_of, suffix_of
 from loop_runner.inputs.inside.paths import is_odd
@@ -24,6 +25,9 @@ from loop_runner.inputs.inside.sink import Limits
 from loop_runner.inputs.on_disk import NotTextError, open_file, undecodable, words
 from loop_runner.inputs.reader_process import Frame, frames_of
 from loop_runner.records import SandboxTier
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _FORMAT = 4  # of our own part of a conversion; raising it makes every cached text stale
 _BATCH = 16
@@ -109,7 +113,8 @@ class Converter:
         """One result for each source, in order. ``EnvironmentFault`` where no sandbox works."""
         from concurrent.futures import ThreadPoolExecutor
 
-        opened = [self._open(source) for source in sources]
+        with long_steps.step("hashing", len(sources), "documents") as advance:
+            opened = [_counted(self._open(source), advance) for source in sources]
         try:
             waiting = [item for item in opened if item.result is None]
             size = max(1, min(_BATCH, -(-len(waiting) // _WORKERS)))
@@ -118,7 +123,7 @@ class Converter:
                 with ThreadPoolExecutor(
                     min(_WORKERS, len(batches), os.cpu_count() or 1), "converter"
                 ) as pool:
-                    list(pool.map(self._run, batches))
+                    self._run_all(batches, pool)
         finally:
             for item in opened:
                 if item.fd >= 0:
@@ -170,6 +175,16 @@ class Converter:
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     # ── children ────────────────────────────────────────────────────────────────────────────────────
+
+    def _run_all(self, batches: list[list[_Open]], pool: Executor) -> None:
+        total = sum(map(len, batches))
+        with long_steps.step("converting", total, "documents") as advance:
+
+            def run(batch: list[_Open]) -> None:
+                self._run(batch)
+                advance(len(batch))
+
+            list(pool.map(run, batches))
 
     def _run(self, batch: list[_Open]) -> None:
         frames = self._ask(batch)
@@ -257,6 +272,11 @@ def _try_to_open(item: _Open, limit: int) -> None:
 def _state(fd: int) -> tuple[int, int]:
     status = os.fstat(fd)
     return status.st_size, status.st_mtime_ns
+
+
+def _counted(item: _Open, advance: Callable[[int], None]) -> _Open:
+    advance(1)
+    return item
 
 
 def _hash(fd: int) -> str:

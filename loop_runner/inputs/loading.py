@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import fleet_answers, git_source, images
+from loop_runner.inputs import fleet_answers, git_source, images, long_steps
 from loop_runner.inputs.converting import Converted, Converter, Piece, Source
 from loop_runner.inputs.finding import (
     FoundFile,
@@ -33,8 +33,10 @@ from loop_runner.inputs.on_disk import (
     BOM,
     Facts,
     NotTextError,
+    bytes_of,
     chunks,
     hash_of_original,
+    hashes_of,
     head,
     is_same,
     measure,
@@ -104,6 +106,7 @@ class _Intake:
     takes_images: bool = False
     images: list[_Text] = field(default_factory=list)
     converted: dict[int, Converted] = field(default_factory=dict)  # by the id of what was found
+    advance: Callable[[int], None] | None = None  # called with the bytes that were read
 
 
 def load(
@@ -125,17 +128,18 @@ def load(
     ``converter`` only text is taken, without ``fetch`` no address. Raises ``ConfigError`` when a file given
     by its own path is missing, unreadable, empty or cannot be converted, when nothing is left to read, and
     with ``strict`` when any file is broken. A run's own output is never taken. ``own`` are files of the task,
-    taken only when they are given by their own paths. ``takes_images``: images and PDFs without text are the
-    result's ``images``.
+    taken only when given by their paths. ``takes_images``: images and PDFs without text are its ``images``.
     """
     roots = [root_of(spec, base_dir, tuple(exclude)) for spec in specs]
     paths = frozenset(os.path.realpath(path) for path in own)
-    intake = _Intake(converter, fetch, paths, _hashes(own), takes_images=takes_images)
+    intake = _Intake(converter, fetch, paths, hashes_of(own), takes_images=takes_images)
     listed = [item for root in roots for item in _items(root, intake) if not _is_own(item, intake)]
     items = without_repeats(listed, intake.skipped)
     _convert(items, intake)
     # Only readable files take part: a skipped twin must not make a name longer.
-    taken = [piece for item in items for piece in _taken(item, intake)]
+    as_they_are = (item.path for item in items if id(item) not in intake.converted)
+    with long_steps.step("reading", bytes_of(as_they_are)) as intake.advance:
+        taken = [piece for item in items for piece in _taken(item, intake)]
     texts = _described(_named(taken), converter)
     shown = _named(intake.images)
     if roots and not texts and not shown:
@@ -153,10 +157,6 @@ def _is_own(item: FoundFile, intake: _Intake) -> bool:
     if is_own:
         intake.skipped.append((shown_name(item.root, item.rel), _OWN))
     return is_own
-
-
-def _hashes(paths: Iterable[Path]) -> frozenset[str]:
-    return frozenset(filter(None, map(hash_of_original, paths)))
 
 
 def _items(root: Root, intake: _Intake) -> list[FoundFile]:
@@ -214,7 +214,7 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
     result = intake.converted.get(id(item))
     is_as_it_is = result is not None and [(part.member, part.as_is) for part in result.pieces] == [("", True)]
     if result is None or (is_as_it_is and item.root.revision is None):
-        facts = None if _is_image(item, intake) else _facts_or_skip(item, intake.skipped)
+        facts = None if _is_image(item, intake) else _facts_or_skip(item, intake)
         if facts is not None:
             path = Path(item.path)
             origin = _origin(item, facts)
@@ -222,9 +222,8 @@ def _taken(item: FoundFile, intake: _Intake) -> Iterator[_Text]:
                 item.root, item.rel, "", InputText("", path, facts.size, facts.sha256, facts.replaced, origin)
             )
         return
-    where = f"{item.root.given}" if item.root.revision is not None else shown_name(item.root, item.rel)
-    if item.root.file is not None or item.root.url is not None:
-        where = item.root.given
+    is_named = (item.root.revision, item.root.file, item.root.url) != (None, None, None)
+    where = item.root.given if is_named else shown_name(item.root, item.rel)
     result = _without_runs(result, intake.own_hashes)
     inside = [(f"{where}/{member}".rstrip("/"), why) for member, why in result.skipped]
     # One line about a document without text; if its members have their own reasons, those are enough.
@@ -315,14 +314,14 @@ def _converted(item: FoundFile, result: Converted, piece: Piece, converter: Conv
     return _Text(root, rel, member, text)
 
 
-def _facts_or_skip(item: FoundFile, skipped: list[tuple[str, str]]) -> Facts | None:
+def _facts_or_skip(item: FoundFile, intake: _Intake) -> Facts | None:
     try:
-        return measure(item.path)
+        return measure(item.path, intake.advance)
     except (NotTextError, OSError) as error:
         reason = words(error)
         if item.root.file is not None or item.root.url is not None:
             raise unusable(item.root.given, reason) from error
-        skipped.append((shown_name(item.root, item.rel), reason))
+        intake.skipped.append((shown_name(item.root, item.rel), reason))
         return None
 
 

@@ -10,10 +10,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop_runner.inputs import long_steps
 from loop_runner.inputs.inside.kinds import why_binary
 from loop_runner.records import InputText
 
@@ -38,8 +39,11 @@ class Facts:
     replaced: int
 
 
-def measure(path: str) -> Facts:
-    """Size, hash and encoding faults of a file, read once in chunks."""
+def measure(path: str, advance: Callable[[int], None] | None = None) -> Facts:
+    """Size, hash and encoding faults of a file, read once in chunks.
+
+    ``advance`` is called with the size of each chunk.
+    """
     digest = hashlib.sha256()
     size = replaced = 0
     carry = b""
@@ -48,6 +52,8 @@ def measure(path: str) -> Facts:
         if not size and (why := why_binary(chunk)):
             raise NotTextError(why)
         size += len(chunk)
+        if advance is not None:
+            advance(len(chunk))
         digest.update(chunk)
         # Most text is ASCII, and checking for that costs a tenth of decoding it.
         if carry or not chunk.isascii():
@@ -57,6 +63,18 @@ def measure(path: str) -> Facts:
     if not size or is_only_bom:
         raise NotTextError("empty")
     return Facts(size, digest.hexdigest(), replaced + undecodable(carry, is_last=True)[0])
+
+
+def bytes_of(paths: Iterable[str]) -> int:
+    """The sizes of the files, as far as they can be looked at; 0 where no terminal shows it."""
+    return sum(map(_size_of, paths)) if long_steps.is_shown() else 0
+
+
+def _size_of(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):  # reported when it is read
+        return 0
 
 
 def undecodable(data: bytes, *, is_last: bool) -> tuple[int, bytes]:
@@ -115,6 +133,11 @@ def hash_of(path: str, size: int | None = None) -> str:
     except (NotTextError, OSError):
         return ""
     return digest.hexdigest()
+
+
+def hashes_of(paths: Iterable[Path]) -> frozenset[str]:
+    """The hashes of the files that can be read."""
+    return frozenset(filter(None, map(hash_of_original, paths)))
 
 
 def hash_of_original(path: Path) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from loop_runner.inputs import long_steps
 from loop_runner.inputs.inside.paths import is_odd
 
 _REDIRECTS = 5
@@ -129,6 +130,16 @@ def _get(parts: SplitResult, terms: _Terms) -> str | tuple[bytes, str]:
 
 
 def _body(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, terms: _Terms) -> bytes:
+    with long_steps.step("fetching", response.length or 0) as advance:
+        return _read_body(response, connection, terms, advance)
+
+
+def _read_body(
+    response: http.client.HTTPResponse,
+    connection: http.client.HTTPConnection,
+    terms: _Terms,
+    advance: Callable[[int], None],
+) -> bytes:
     data = bytearray()
     while True:
         left = terms.deadline - time.monotonic()
@@ -140,6 +151,7 @@ def _body(response: http.client.HTTPResponse, connection: http.client.HTTPConnec
         if not chunk:
             return bytes(data)
         data += chunk
+        advance(len(chunk))
         if len(data) > terms.max_bytes:
             raise NotFetchedError(f"too large: more than {terms.max_bytes:,} bytes")
 

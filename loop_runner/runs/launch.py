@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from loop_runner import failpoints
 from loop_runner.errors import ConfigError, EnvironmentFault
 from loop_runner.runs import launch_worker, run_queue, trust
 from loop_runner.runs import start as runs
@@ -72,8 +73,10 @@ class Local:
     def recover(self, folder: Path) -> list[Path]:
         """Run what waits in ``folder``, as far as there are free places; the runs that wait or run."""
         queue = folder / run_queue.FOLDER
+        run_queue.sweep(queue)
         recovered = run_queue.entries(queue)
         waiting = [entry for entry in recovered if not entry.is_taken]
+        failpoints.passing("queue.serve")
         for _ in waiting[: self.max_runs]:
             _start_worker(queue, self.max_runs, self.env)
         return [entry.folder for entry in recovered]

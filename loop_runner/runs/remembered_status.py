@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,17 +22,18 @@ _FORMAT = 1
 _MAX_BYTES = 1_000_000
 _MAX_FILES = 20_000  # of a run folder; one with more is read from its history each time
 _PRIVATE = ("lock", "journal", "sent", "events.jsonl", "batches", "control", "launch.log", "damaged")
+_NAME = operator.attrgetter("name")
 _LOOP = ("HEAD", "packed-refs", "shallow")
 
 
 def fingerprint(folder: Path) -> str:
     """What the status of the run in ``folder`` depends on, in one word; "" where that cannot be known."""
-    git_dir = folder / ".git"
+    git_dir = f"{folder}/.git"  # text: paths as objects cost more here than all the calls of the system
     try:
-        head = head_of(git_dir)
-        paths = [git_dir / name for name in _LOOP]
-        paths += [git_dir / "loop-runner" / name for name in _PRIVATE]
-        parts = [*map(_stamp, paths), *_stamps_below(folder)]
+        head = head_of(folder / ".git")
+        paths = [f"{git_dir}/{name}" for name in _LOOP]
+        paths += [f"{git_dir}/loop-runner/{name}" for name in _PRIVATE]
+        parts = [*map(_stamp, paths), *_stamps_below(str(folder))]
     except (OSError, ValueError):
         return ""
     if not head or len(parts) > _MAX_FILES:
@@ -58,25 +60,25 @@ def head_of(git_dir: Path) -> str:
     return ""
 
 
-def _stamps_below(folder: Path) -> Iterator[str]:
+def _stamps_below(folder: str) -> Iterator[str]:
     """A stamp for every file beside the history, in a fixed order."""
-    left = [folder]
+    left, top = [folder], len(folder)
     count = 0
     while left:
         with os.scandir(left.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
+            for entry in sorted(entries, key=_NAME):
                 if entry.name == ".git":
                     continue
                 if (count := count + 1) > _MAX_FILES:
                     raise ValueError("too many files")
-                yield f"{entry.path[len(str(folder)) :]}:{_of_stat(entry.stat(follow_symlinks=False))}"
+                yield f"{entry.path[top:]}:{_of_stat(entry.stat(follow_symlinks=False))}"
                 if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
+                    left.append(entry.path)
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     try:
-        return _of_stat(path.lstat())
+        return _of_stat(os.lstat(path))
     except FileNotFoundError:
         return ""
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loop_runner import failpoints
 from loop_runner.errors import WorkspaceError
 from loop_runner.text import shell
 
@@ -26,6 +27,7 @@ FOLDER = ".queue"
 LOG = "launch.log"
 _MAX_ENTRY_BYTES = 100_000
 _MAX_LOG_BYTES = 20_000
+_UNFINISHED_S = 60.0  # the age of a file that nobody will finish writing
 _numbers = itertools.count()
 
 
@@ -67,15 +69,19 @@ def adding(run: Path, arguments: Sequence[str] = ()) -> Iterator[None]:
     path = queue / f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}.json"
     beside = path.with_suffix(".new")
     content = {"version": 1, "folder": run.absolute().name, "arguments": list(arguments), "attempts": 0}
+    failpoints.passing("queue.write")
     fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.write(fd, json.dumps(content).encode())
         os.fsync(fd)
+        failpoints.passing("queue.place")
         beside.rename(path)
         _sync(queue)
+        failpoints.passing("queue.placed")
         try:
             yield
+            failpoints.passing("queue.added")
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -96,6 +102,20 @@ def is_waiting(run: Path, last_event_at: float = 0.0) -> bool:
         return False
     mine = [entry for entry in entries(queue) if entry.folder == run.absolute()]
     return any(not entry.started or (entry.is_taken and entry.started > last_event_at) for entry in mine)
+
+
+def is_served(queue: Path) -> bool:
+    """Whether a process runs what is in the queue: one that was killed has left its entries as they were."""
+    return any(_is_held(path) for path in queue.glob("slot-*"))
+
+
+def sweep(queue: Path) -> None:
+    """Remove what processes that were killed while they wrote an entry have left in the queue."""
+    before = time.time() - _UNFINISHED_S
+    for path in queue.glob("*.new"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < before:
+                path.unlink()
 
 
 def remove(run: Path) -> bool:
@@ -166,6 +186,11 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(fd)
+
+
+def _is_held(path: Path) -> bool:
+    with _locked(path) as is_free:
+        return not is_free
 
 
 def _sync(folder: Path) -> None:

@@ -294,12 +294,20 @@ def score_of(verdict: Mapping[str, Any]) -> float | None:
 def _queued(status: Status) -> Status:
     """``status``, unless the run waits for its turn, or its process did not get as far as the trace."""
     if status.pid is None and run_queue.is_waiting(status.folder, status.last_event_at or 0.0):
-        return replace(status, state="queued", reason="it waits for a free place", steps=())
+        return replace(status, state="queued", **_waiting(status.folder))
     if status.state == "unfinished" and (start := run_queue.failed_start(status.folder)) is not None:
         why = text.one_line(start.reason, _MAX_REASON_CHARS)
         reason = f"its process ended at once: {why}"
         return replace(status, state="failed", reason=reason, log=str(start.path))
     return status
+
+
+def _waiting(folder: Path) -> dict[str, Any]:
+    """Why a run in the queue waits, and what to do where nothing will ever take it."""
+    if run_queue.is_served(run_queue.folder_for(folder)):
+        return {"reason": "it waits for a free place", "steps": ()}
+    command = text.shell("loop-runner", "resume", folder, "--detach")
+    return {"reason": "it waits, and no process runs what is in the queue", "steps": (command,)}
 
 
 # ── as JSON ─────────────────────────────────────────────────────────────────────────────────────────

@@ -81,9 +81,11 @@ def state_faults(history: History) -> tuple[str, ...]:
 
 def _in_folder(history: History, entry: Entry, proven: Mapping[bytes, Stored]) -> dict[str, str]:
     commit = entry.checkpoint.commit
+    changes = differences.in_folder(history.folder, proven)
+    if differences.ADDED not in changes.values():
+        return changes
     left_out = {path for path, _ in history.unstored(commit)}
     skipped = _skipped(history, commit)
-    changes = differences.in_folder(history.folder, proven)
     return {
         path: kind
         for path, kind in changes.items()

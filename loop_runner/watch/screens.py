@@ -17,7 +17,14 @@ from loop_runner.watch import parts
 from loop_runner.watch.run_page import RunPage
 
 _LOOK_S = 2.0
+_SCROLLBAR = 2
 _COLUMNS = ("run", "state", "pass", "last event", "USD", "what")
+
+
+class _Runs(DataTable[Text]):
+    """The table, whose key for opening a run is in the last line of the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "open")]
 
 
 class RunList(Screen[None]):
@@ -32,7 +39,7 @@ class RunList(Screen[None]):
     def compose(self) -> ComposeResult:
         """A table, and a line for what it lacks."""
         yield Static(id="title", markup=False)
-        yield DataTable(cursor_type="row", zebra_stripes=False)
+        yield _Runs(cursor_type="row", zebra_stripes=False)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -63,14 +70,20 @@ class RunList(Screen[None]):
         table: DataTable[Text] = self.query_one(DataTable)
         row = table.cursor_row
         self._matches = result
-        table.clear()
-        for status in result:
-            table.add_row(*_cells(status))
+        table.clear(columns=True)  # a column never becomes narrower
+        table.add_columns(*_COLUMNS)
+        for row_cells in fitted([_cells(status) for status in result], self.size.width):
+            table.add_row(*row_cells)
         table.move_cursor(row=min(row, max(len(result) - 1, 0)))
         count = f"{len(result)} run{'' if len(result) == 1 else 's'} in {self._folder}"
         self._title(
             count if result else f"no runs in {self._folder}: start one with loop-runner run TASK.yaml"
         )
+
+    def on_resize(self) -> None:
+        """Fit the lines to the new width."""
+        if self._matches:
+            self._fill(self._matches)
 
     def _title(self, line: str) -> None:
         self.query_one("#title", Static).update(parts.safe(line, "bold"))
@@ -91,10 +104,24 @@ def _cells(status: lr.Status) -> list[Text]:
     what = str(status.activity) or status.reason or " ".join(status.answer.split())
     turn = f".{status.turn}" if status.turn else ""
     shown = [status.folder.name, status.state, f"{status.pass_number}{turn}", age]
-    shown += ["?" if usd is None else f"{usd:.4f}", what[:80]]
+    shown += ["?" if usd is None else f"{usd:.4f}", what[:300]]
     cells = [parts.safe(value) for value in shown]
     cells[1].stylize(parts.state_style(status.state))
     return cells
+
+
+def fitted(rows: list[list[Text]], width: int) -> list[list[Text]]:
+    """``rows`` with long names and what they say last cut, so that they need no more than ``width``."""
+    for row in rows:
+        row[0].truncate(max(width // 4, 12), overflow="ellipsis")
+    columns = [
+        max([len(title), *(row[number].cell_len for row in rows)])
+        for number, title in enumerate(_COLUMNS[:-1])
+    ]
+    left = width - sum(columns) - 2 * len(_COLUMNS) - _SCROLLBAR
+    for row in rows:
+        row[-1].truncate(max(left, len(_COLUMNS[-1])), overflow="ellipsis")
+    return rows
 
 
 def _short(seconds: float) -> str:

@@ -13,6 +13,7 @@ import pytest
 import loop_runner as lr
 from loop_runner.api.typed_events import typed
 from loop_runner.cli import live
+from loop_runner.cli.display import Progress
 from loop_runner.events import Event
 from tests.support.commands import argv, clean_environment, loop_runner
 from tests.support.tasks import cell, ready, write_task
@@ -177,3 +178,24 @@ def test_a_run_in_the_background_leaves_the_terminal_alone(tmp_path):
             break
     os.waitpid(pid, 0)
     assert b"done 0" in printed
+
+
+@pytest.mark.parametrize(
+    ("request_kind", "text"),
+    [
+        ("note", "the note is in the next message"),
+        ("budget", "passes: 9 (before: 5)"),
+        ("approve", "approved by A. Lee"),
+        ("reject", "refused: no answer waits"),
+        ("stop", "it ends after this turn"),
+    ],
+)
+def test_what_came_of_a_request_stays_on_the_screen_and_replaces_the_answer_to_the_key(request_kind, text):
+    stream = io.StringIO()
+    block = live.Block(Progress(), None, lambda: None, stream=stream)
+    with block:
+        block._says = "note: the run takes it at the end of this turn"
+        block(typed(Event("operator", f"{text} \x1b[2J", 1, 1, {"request": request_kind, "id": "1"}, at=1.0)))
+        assert block._says == ""
+    assert f"operator: {text}" in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()

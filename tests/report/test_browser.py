@@ -89,3 +89,21 @@ def test_without_scripts_the_answer_the_proof_and_each_pass_are_readable(browser
     page.click("#pass-1 > summary")
     assert page.is_visible("#pass-1 .verdict")
     context.close()
+
+
+@pytest.mark.parametrize("name", ["runs/verified", "runs/audit"])
+def test_no_short_word_of_a_table_is_broken_on_a_phone(browser, pages, name):
+    context = browser.new_context(viewport={"width": 390, "height": 900})
+    page = context.new_page()
+    page.goto((pages / f"{name}.html").as_uri())
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll('td')]
+            .filter(cell => cell.children.length === 0 && /^\\S{1,10}$/.test(cell.textContent.trim()))
+            .filter(cell => {
+                const range = document.createRange();
+                range.selectNodeContents(cell);
+                return new Set([...range.getClientRects()].map(box => box.top)).size > 1;
+            }).map(cell => cell.textContent)"""
+    )
+    context.close()
+    assert broken == []

@@ -15,7 +15,7 @@ import loop_runner as lr
 from loop_runner import inputs
 from loop_runner.cli import main_group
 from loop_runner.records import Accepted, Allow, Answer, Block, Rejected, VerifierReport
-from loop_runner.report import chart, html, page
+from loop_runner.report import all_runs, chart, html, page
 from loop_runner.verify.verdicts import decision_as_json
 from loop_runner.workspace import layout
 from loop_runner.workspace.control_files import ControlRequest, to_json
@@ -441,3 +441,20 @@ def test_a_chart_has_only_numbers_that_are_in_it(scores):
 def test_the_texts_of_code_are_the_same_with_and_without_colour():
     source = "def f(x):\n    '''<b>'''\n    return x + 1  # & more\n\nclass A: pass\n"
     assert unescape(re.sub(r"<[^>]+>", "", html.code(source))) == source.rstrip("\n")
+
+
+def test_the_heading_of_a_column_of_numbers_is_above_them(tmp_path):
+    run = make_run(tmp_path / "verified", answers=["no idea", ANSWER])
+    shutil.copytree(run, tmp_path / "runs" / "verified")
+    all_runs.write(tmp_path / "runs", tmp_path / "out")
+    for page_file in ("index.html", "runs/verified.html"):
+        text = (tmp_path / "out" / page_file).read_text()
+        tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
+        assert tables
+        for table in tables:
+            head, row = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)[:2]
+            headings = re.findall(r"<th scope=.col.([^>]*)>", head)
+            cells = re.findall(r"<(?:td|th)\b([^>]*)>", row)
+            assert [heading.endswith('"number"') for heading in headings] == [
+                cell.endswith('"number"') for cell in cells
+            ]

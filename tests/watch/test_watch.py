@@ -19,7 +19,8 @@ from textual.widgets import DataTable, Static
 
 from loop_runner.watch import parts
 from loop_runner.watch.run_page import RunPage
-from loop_runner.watch.screens import WatchApp
+from loop_runner.watch.screens import _COLUMNS as TITLES
+from loop_runner.watch.screens import WatchApp, fitted
 
 ESCAPES = "\x1b[31mred\x1b]0;owned\x07 [bold]no markup[/bold]"
 
@@ -206,3 +207,36 @@ def test_the_keys_leave_a_note_pause_and_stop_and_each_says_what_comes_of_it(run
     assert requests_of(tmp_path / "short") == ["note", "pause", "stop"]
     note, *_ = control_files.waiting(tmp_path / "short" / ".git" / "loop-runner")
     assert note.text == "a note"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
+@pytest.mark.parametrize("name", ["a", "contract-review-of-the-year-2024-with-all-annexes", "名前" * 12])
+def test_a_line_of_the_list_is_as_wide_as_the_terminal_at_most(width, name):
+    what = "asking the model for 12 s, and what else it does takes more than one line to say " * 3
+    rows = [
+        [parts.safe(value) for value in (name, "running", "12.34", "3 min", "0.0312", what)],
+        [parts.safe(value) for value in ("b", "interrupted", "2", "", "?", "")],
+    ]
+    lines = fitted(rows, width)
+    used = [max(len(title), *(row[number].cell_len for row in lines)) for number, title in enumerate(TITLES)]
+    assert sum(used) + 2 * len(used) <= max(width, 70)
+    assert lines[0][-1].plain.endswith("…")
+    assert lines[0][1].plain == "running", "a state is never cut"
+
+
+def test_the_list_says_which_key_opens_a_run_and_needs_no_scrolling_sideways(runs):
+    app = WatchApp(runs)
+
+    async def steps(pilot):
+        table = app.screen.query_one(DataTable)
+        await until(pilot, lambda: table.row_count == 3)
+        assert ("enter", "open") in {
+            (binding.binding.key, binding.binding.description)
+            for binding in app.screen.active_bindings.values()
+            if binding.binding.show
+        }
+        for size in ((80, 24), (140, 40), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await until(pilot, lambda: table.virtual_size.width <= table.size.width)
+
+    drive(app, steps)
