@@ -64,7 +64,8 @@ def test_every_request_is_answered_by_one_event_and_committed_with_its_turn(busy
     assert sorted(kinds[4:6]) == ["note", "resume"], "the end of a pause may overtake a note"
     assert kinds[6:] == ["note", "budget", "note"]
     assert requests_of(run, "0001/turns/0002") == ["note", "budget"]
-    assert requests_of(run, "0001/turns/0003") == kinds[2:6]
+    third = requests_of(run, "0001/turns/0003")
+    assert (third[:2], sorted(third[2:])) == (["note", "pause"], ["note", "resume"])
     assert requests_of(run, "0002/turns/0001") == ["note", "budget"]
     assert requests_of(run, "0002/turns/0002") == ["note"]
     assert run.requests_left() == []
