@@ -17,6 +17,21 @@ from tests.support.model_server import model_server  # noqa: E402 - what it impo
 __all__ = ["model_server"]
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, driven by playwright; tests with it are skipped where one of them is missing."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (extra `browser`)"
+    )
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        result = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield result
+        result.close()
+
+
 _SLOW = Path(__file__).with_name("slow.txt")
 
 

@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loop_runner.errors import EnvironmentFault, WorkspaceError
+from loop_runner.errors import EnvironmentFault
+from loop_runner.inputs.committed_list import entries_of
 from loop_runner.inputs.inside.kinds import IMAGES, MAX_IMAGE_BYTES, SNIFF
 from loop_runner.inputs.inside.sink import ONLY_PICTURES, Limits
 from loop_runner.inputs.on_disk import NotTextError, hash_of_original, head, is_same, open_file, words
@@ -64,7 +65,7 @@ class ImageReader:
         self._read = read
         self._lock = threading.Lock()
         self._new: dict[str, bytes] = {}
-        self._drawn = _from_json(read(FILE))
+        self._drawn = _drawn(read(FILE))
 
     def opened(self, inputs: Inputs, wanted: Sequence[str | bytes]) -> tuple[Image, ...]:
         """The images that ``wanted`` names (`scan.png`, `report.pdf#page=3`) or is. ``NoImageError``."""
@@ -136,27 +137,18 @@ class ImageReader:
         raise NoImageError(f"page {page} of {path.name} cannot be drawn")
 
 
-def _from_json(data: bytes | None) -> dict[str, str]:
+def _drawn(data: bytes | None) -> dict[str, str]:
     """The files of pages that were drawn, by the hash of the PDF and the page."""
     if data is None:
         return {}
-    try:
-        body = json.loads(data)
-        if body["format"] != _FORMAT:
-            raise WorkspaceError(
-                f"{FILE} has format {body['format']!r}, this program reads {_FORMAT}",
-                why="a newer loop-runner wrote it",
-                hint="upgrade loop-runner",
-            )
-        # A name that is no file of an image is drawn again.
-        return {str(key): file for key, file in body["drawn"].items() if _PLAIN.fullmatch(file)}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise WorkspaceError(
-            f"{FILE} cannot be read ({type(error).__name__}: {str(error)[:200]})",
-            why="the run does not know which pages it drew",
-            hint="`loop-runner fsck RUN` says what is damaged",
-            exit_code=4,
-        ) from error
+    # A name that is no file of an image is drawn again.
+    return entries_of(
+        data,
+        FILE,
+        _FORMAT,
+        lambda body: {str(key): file for key, file in body["drawn"].items() if _PLAIN.fullmatch(file)},
+        unknown="which pages it drew",
+    )
 
 
 def _pdf(image: InputText | None) -> tuple[Path, str] | None:

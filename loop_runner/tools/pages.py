@@ -19,6 +19,7 @@ from typing import Self
 
 from loop_runner import failpoints, scratch
 from loop_runner.errors import WorkspaceError
+from loop_runner.inputs.committed_list import entries_of
 from loop_runner.records import Inputs, InputText, Origin
 from loop_runner.workspace import durable, faults
 
@@ -74,7 +75,7 @@ class Pages:
         self._pages: dict[str, Page] = {}
         self._texts: dict[str, InputText] = {}
         self._uncommitted: dict[str, Page] = {}
-        for page in _from_json(read(FILE)):
+        for page in _fetched(read(FILE)):
             self._add(page)
 
     def __enter__(self) -> Self:
@@ -196,25 +197,16 @@ def text_of(data: bytes) -> str:
     return data.removeprefix(_BOM).decode("utf-8", "replace")
 
 
-def _from_json(data: bytes | None) -> list[Page]:
+def _fetched(data: bytes | None) -> list[Page]:
     if data is None:
         return []
-    try:
-        body = json.loads(data)
-        if body["format"] != _FORMAT:
-            raise WorkspaceError(
-                f"{FILE} has format {body['format']!r}, this program reads {_FORMAT}",
-                why="a newer loop-runner wrote it",
-                hint="upgrade loop-runner",
-            )
-        return [_page(item) for item in body["pages"]]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise WorkspaceError(
-            f"{FILE} cannot be read ({type(error).__name__}: {str(error)[:200]})",
-            why="the run does not know which pages it fetched",
-            hint="`loop-runner fsck RUN` says what is damaged",
-            exit_code=4,
-        ) from error
+    return entries_of(
+        data,
+        FILE,
+        _FORMAT,
+        lambda body: [_page(item) for item in body["pages"]],
+        unknown="which pages it fetched",
+    )
 
 
 def _page(item: Mapping[str, object]) -> Page:

@@ -7,25 +7,10 @@ import pytest
 from loop_runner.report import all_runs
 from tests.report.test_report import ANSWER, ATTACKS, audit_answer, make_run
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed (extra `browser`)"
-)
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe is not installed (extra `browser`)"
 )
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        result = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield result
-        result.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

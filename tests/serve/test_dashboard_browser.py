@@ -4,32 +4,16 @@
 """
 
 import os
-import shutil
 
 import pytest
 
 from tests.support.service import ALICE
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed (extra `browser`)"
-)
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe is not installed (extra `browser`)"
 )
 every_page = pytest.mark.skipif(not os.environ.get("LOOP_RUNNER_EVERY_PAGE"), reason="make test-dashboard")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        result = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield result
-        result.close()
+pytestmark = pytest.mark.slow
 
 
 def logged_in(browser, service, **keys):
