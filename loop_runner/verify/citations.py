@@ -77,7 +77,7 @@ class Citations(BaseVerifier):
     derived: bool = False  # an answer that no quote states may explain how it follows from them
     none: str = "refused"  # or "allowed": the answer may be "none", with the texts that were searched
     independent_sources: int = 1  # that the counted citations must come from
-    about_question: bool = False  # the names in the question must be in the quoted lines or near them
+    about_question: bool = False  # the quotes must not be about something else than the question names
 
     @classmethod
     def from_options(cls, name: str, options: Options, task_dir: Path) -> Citations:  # noqa: ARG003
@@ -119,7 +119,7 @@ class Citations(BaseVerifier):
                     f"if no line states it (yes or no, a count, a computed value), add a line {DERIVED_FORM}"
                 )
         if self.about_question:
-            says.append("the names in the question must be in the quoted lines or near them")
+            says.append("the quoted lines must be about what the question names")
         if self.none == "allowed":
             says.append(f"if there is none, the first line must be `None`, and another {SEARCHED_FORM}")
         if self.quote_mentions:
@@ -197,6 +197,7 @@ class Citations(BaseVerifier):
             yield _Problem(bears.problem, shown + bears.advice)
         if counted and not is_none_there:
             yield from self._unmentioned(counted)
+            yield from self._too_few_sources(counted, submission.inputs)
             if self.about_question and not wrong:
                 yield from _about_others(submission, counted)
         if self.about_question and (kind := misfit(submission.prompt, submission.answer)):
@@ -204,7 +205,6 @@ class Citations(BaseVerifier):
                 f"the question asks for {kind}, and the first line is none",
                 "write that alone into the first line",
             )
-            yield from self._too_few_sources(counted, submission.inputs)
 
     def _too_few(self, looked: list[Looked], counted: list[Looked], inputs: Inputs) -> _Problem:
         how = (

@@ -1,9 +1,10 @@
-"""The names in a question, and whether the evidence for an answer is about them.
+"""The names in a question, and whether the evidence for an answer is about something else.
 
-A true line can hold a value and be about another thing: the pressure of pump K-46 for that of pump K-64. So
-each name of the question (an identifier, a code, a proper name) that the inputs know must be in a quoted
-line or near one: within a few lines, on a line that encloses it, in a heading above it, or in the input's
-name. Names that the inputs do not have, or have everywhere, tell nothing and are left out.
+A true line can hold a value and be about another thing: the pressure of pump K-46 for that of pump K-64. A
+name of the question (an identifier, a code, a proper name) that the inputs have is missed when it is neither
+in a quoted line nor near one, and the lines that say what the quotation is about have a rival: another code
+of the same form, another name in the same place of a sentence, another identifier with a word in common.
+Without a rival, the text may have named its subject far above, and nothing is missed.
 """
 
 from __future__ import annotations
@@ -13,40 +14,46 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loop_runner.errors import ConfigError
-from loop_runner.inputs import content
 from loop_runner.records import Inputs, InputText
+from loop_runner.verify import surroundings
 from loop_runner.verify.located import LocatedCitation
 from loop_runner.verify.one_line import exact_line
+from loop_runner.verify.surroundings import Surroundings, read
 
 MAX_NAMES = 12
 _MAX_QUESTION_CHARS = 600  # a longer task is no single question; its sentences with `?` are taken
-_NEAR = 4  # lines before and after a quotation
-_MAX_ENCLOSING = 1500  # lines that are looked at above a quotation
-_HEADINGS = 3
-_HEADING_CHARS = 120
-_TOP = 3  # lines at the top of a text: its title, or the names of its columns
 _EVERYWHERE = 0.1  # of the lines; a name that is on more of them distinguishes nothing
 _IN_MOST_TEXTS, _MANY_TEXTS = 0.05, 20
 _POINTERS = 3
+_MAX_LINE_CHARS = 2000
 _MAX_MATCHES = 5000  # of a name in one text
 
 _TOKEN = re.compile(r"\w+(?:[.\-/:\u2010\u2011]\w+)*")
-_IDENTIFIER = re.compile(r"(?=.*[^\W\d_])(?=.*\d)|_|(?<=[a-z0-9])[A-Z]|^[A-Z]{2,}$|(?<=\w)\.(?=\w)")
-_YEAR_OR_MORE = re.compile(r"\d{3,}")
+_IDENTIFIER = re.compile(r"_|(?<=[a-z0-9])[A-Z]|[A-Z]{2}[a-z]|(?<=\w)\.(?=\w)")
+_ACRONYM = re.compile(r"[A-Z]{2,}")
+_NUMBER = re.compile(r"\d{3,}")
+_CODE = re.compile(r"(?=.*[^\W\d_])(?=.*\d)")
+_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ARTICLES = frozenset(("", "the", "a", "an", "is", "and", "or"))
 _ENGLISH = re.compile(r"(?i)\b(?:what|which|who|whose|where|when|how|the|of|does|did|is|are)\b")
 _SENTENCE = re.compile(r"(?<=[.?!:;])\s+|\n+")
-_HEADING = re.compile(
-    r"^\s*(?:#{1,6}\s+\S|\d+(?:\.\d+)*\.?\s+[^\W\d_].{0,80}$|[^a-z\n]*[A-Z][^a-z\n]{3,80}$)"
-)
 _NO_NAMES = frozenset("i a an the in on at of to for and or is are if it its answer quote derived".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name as the question writes it, and its parts: ``json.loads`` has two."""
+    """A name as the question writes it, its parts (``json.loads`` has two), and the words beside it."""
 
     written: str
     parts: tuple[str, ...]
+    is_identifier: bool = False
+    before: str = ""
+    after: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a text about it spells it so: an identifier, or a code such as ``K-64``."""
+        return self.is_identifier or _CODE.search(self.written) is not None
 
 
 @dataclass(slots=True)
@@ -62,19 +69,29 @@ def names_in(question: str) -> list[Name]:
 
     Capitalised words count in English only: in other languages, other words are written so.
     """
-    question_text = question_in(question)
     names: dict[str, Name] = {}
-    for sentence in _SENTENCE.split(question_text):
+    for sentence in _SENTENCE.split(question_in(question)):
         takes_capitals = _ENGLISH.search(sentence) is not None
-        for at, match in enumerate(_TOKEN.finditer(sentence)):
-            word = match[0]
-            is_name = _IDENTIFIER.search(word) or _YEAR_OR_MORE.fullmatch(word)
+        words = _TOKEN.findall(sentence)
+        for at, word in enumerate(words):
+            is_identifier = _IDENTIFIER.search(word) is not None
             is_capital = takes_capitals and at > 0 and word[0].isupper()
-            if (is_name or is_capital) and word.lower() not in _NO_NAMES:
-                parts = tuple(part for part in re.split(r"[./:]", word.lower()) if len(part) > 1)
-                if parts:
-                    names.setdefault(word.lower(), Name(word, parts))
+            is_code = _CODE.search(word) or _NUMBER.fullmatch(word) or _ACRONYM.fullmatch(word)
+            is_name = is_identifier or is_capital or is_code
+            if is_name and word.lower() not in _NO_NAMES and (parts := _parts(word)):
+                beside = (_beside(words, at - 1), _beside(words, at + 1))
+                names.setdefault(word.lower(), Name(word, parts, is_identifier, *beside))
     return list(names.values())[:MAX_NAMES]
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    return tuple(part for part in re.split(r"[./:]", word.lower()) if len(part) > 1)
+
+
+def _beside(words: Sequence[str], at: int) -> str:
+    """The word at ``at``, if it says something about its neighbour."""
+    word = words[at].lower() if 0 <= at < len(words) else ""
+    return "" if word in _ARTICLES else word
 
 
 def question_in(prompt: str) -> str:
@@ -90,12 +107,21 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
     names = names_in(question)
     if not names or not quoted:
         return Unnamed()
-    shown = "\n".join(_surroundings(quoted, inputs)).lower()
-    missing = [name for name in names if not all(_has(shown, part) for part in name.parts)]
     if uncited := [name.written for name in names if _is_uncited(name, quoted, inputs)]:
         return Unnamed(uncited)
-    if not missing:
-        return Unnamed()
+    around = surroundings.of(quoted, inputs)
+    shown = around.words()
+    words = frozenset(word.lower() for word in _TOKEN.findall(question_in(question)))
+    missing = [
+        name
+        for name in names
+        if not all(_has(shown, part) for part in name.parts) and _has_rival(name, around, words)
+    ]
+    return _known_to(inputs, names, missing, shown) if missing else Unnamed()
+
+
+def _known_to(inputs: Inputs, names: Sequence[Name], missing: Sequence[Name], shown: str) -> Unnamed:
+    """Those of the ``missing`` names that the inputs have, and where."""
     known = _Known(names, [part for name in missing for part in name.parts if not _has(shown, part)])
     for text in inputs.texts:
         known.look_in(text)
@@ -114,44 +140,52 @@ def _is_uncited(name: Name, quoted: Sequence[LocatedCitation], inputs: Inputs) -
     return any(is_it(text.name) for text in inputs.texts) and not any(is_it(item.name) for item in quoted)
 
 
-# ── what a quotation is about ───────────────────────────────────────────────────────────────────────
+# ── rivals ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _surroundings(quoted: Sequence[LocatedCitation], inputs: Inputs) -> Iterator[str]:
-    by_name = {text.name: text for text in inputs.texts}
-    lines_of: dict[str, list[str]] = {}
-    for citation in quoted:
-        yield citation.name
-        yield citation.quote
-        if citation.name not in lines_of and (text := by_name.get(citation.name)) is not None:
-            try:
-                lines_of[citation.name] = _decoded(text).split("\n")
-            except ConfigError:
-                continue
-        if lines := lines_of.get(citation.name):
-            yield from _near(lines, citation.line, max(citation.last_line, citation.line))
+def _has_rival(name: Name, around: Surroundings, known: frozenset[str]) -> bool:
+    """Whether the quotations are about something else of the kind of ``name``.
+
+    ``known``: the question's words. Code that is nested says in its enclosing lines what it is about.
+    """
+    if (name.is_identifier and around.is_nested) or (name.is_exact and not _is_mentioned(name, around)):
+        return True
+    return any(_is_rival(name, words, at, known) for words in _subjects(around) for at in range(len(words)))
 
 
-def _near(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
-    """The lines of a quotation, those near it, those that enclose it, headings above, and the top."""
-    yield from (*lines[:_TOP], *lines[max(first - 1 - _NEAR, 0) : last + _NEAR])
-    depth = _indent(lines[first - 1]) if first <= len(lines) else 0
-    headings = _HEADINGS
-    for line in reversed(lines[max(first - 1 - _MAX_ENCLOSING, 0) : first - 1]):
-        if not line.strip():
-            continue
-        if (indent := _indent(line)) < depth:
-            depth = indent
-            yield line
-        elif headings and len(line) < _HEADING_CHARS and _HEADING.match(line):
-            headings -= 1
-            yield line
-        if not depth and not headings:
-            return
+def _is_mentioned(name: Name, around: Surroundings) -> bool:
+    return any(all(_has(text, part) for part in name.parts) for text in around.texts.values())
 
 
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" \t"))
+def _subjects(around: Surroundings) -> Iterator[list[str]]:
+    for line in dict.fromkeys(around.subject):
+        if words := _TOKEN.findall(line[:_MAX_LINE_CHARS]):
+            yield words
+
+
+def _is_rival(name: Name, words: Sequence[str], at: int, known: frozenset[str]) -> bool:
+    word = words[at]
+    if word.lower() in known:
+        return False
+    if _form(word) == _form(name.written):
+        return True
+    if name.is_identifier and _IDENTIFIER.search(word):
+        return not set(_pieces(name.written)).isdisjoint(_pieces(word))
+    before = words[at - 1].lower() if at else ""
+    after = words[at + 1].lower() if at + 1 < len(words) else ""
+    is_same_place = (name.before and name.before == before) or (name.after and name.after == after)
+    return bool(is_same_place) and word[0].isupper()
+
+
+def _form(word: str) -> str:
+    """``K-64`` and ``K-7`` have one form, and so have two years; a word without digits has none of use."""
+    if word.isdigit():
+        return "9" * len(word)
+    return re.sub(r"\d+", "9", word.lower()) if _CODE.search(word) else f"={word}"
+
+
+def _pieces(identifier: str) -> list[str]:
+    return [piece.lower() for piece in _PIECE.findall(identifier) if len(piece) > 2]
 
 
 def _has(lowered: str, part: str) -> bool:
@@ -180,7 +214,7 @@ class _Known:
     def look_in(self, text: InputText) -> None:
         """Count the parts in a text, and keep its best lines."""
         try:
-            lowered = _decoded(text).lower()
+            lowered = read(text).lower()
         except ConfigError:
             return
         self._total += lowered.count("\n") + 1
@@ -219,12 +253,8 @@ class _Known:
 
 
 def _citation(text: InputText, number: int) -> str:
-    line = _decoded(text).split("\n")[number - 1]
+    line = read(text).split("\n")[number - 1]
     return f"> {text.name}:{number}: {exact_line(line.strip(), 300)}"
-
-
-def _decoded(text: InputText) -> str:
-    return content(text).decode("utf-8", "replace")
 
 
 def _some(pattern: re.Pattern[str], lowered: str) -> Iterator[re.Match[str]]:

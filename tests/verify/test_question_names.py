@@ -50,12 +50,23 @@ def inputs(tmp_path):
         "net/server.py": SERVER,
         "book.md": BOOK,
         "table.csv": TABLE,
+        "ferry.txt": FERRY,
+        "limits.py": LIMITS,
+        "letter.txt": "\n" * 9 + "A letter to the Bertelsen company.\n",
         "summary.txt": "A summary of pumps.txt\nThe flow limit of pump K-64 is 700 litres.\n",
     }.items():
         path = tmp_path / name.replace("/", "-")
         path.write_text(text)
         texts.append(InputText(name, path, len(text), hashlib.sha256(text.encode()).hexdigest()))
     return Inputs(tuple(texts))
+
+
+LIMITS = "WRITE_TIMEOUT = 30\n" + "# more\n" * 9 + "READ_TIMEOUT = 40\n" + "# more\n" * 9
+PUMPS += "Nothing happened.\n" * 9 + "The valves of Stanwick are checked in May.\n"
+FERRY = "The ferry to Varde is run by the town.\nIt follows the rules of IATA.\n"
+FERRY += "".join(f"Rule {number}: keep the deck clear of ropes.\n" for number in range(30))
+FERRY += "It leaves at 7:40 from the west pier.\nFees:\n  - bicycles: 2 crowns\n  - parcels: 3 crowns\n"
+FERRY += "The licence costs 90 crowns a year.\n"
 
 
 def line_of(text, start):
@@ -100,6 +111,18 @@ RIGHT = {
             "> pumps.txt:42: The flow limit of pump K-64 at Stanwell without a filter is 671 litres."
         ),
     ),
+    "a subject that only the beginning of the text names": (
+        "When does the ferry to Varde leave?",
+        f"7:40\n> ferry.txt:{line_of(FERRY, 'It leaves')}: It leaves at 7:40 from the west pier.",
+    ),
+    "a name that only other texts have": (
+        "What does the Bertelsen company pay for the licence?",
+        f"90 crowns\n> ferry.txt:{line_of(FERRY, 'The licence')}: The licence costs 90 crowns a year.",
+    ),
+    "an acronym above an indented line": (
+        "What is the IATA fee for a parcel?",
+        f"3 crowns\n> ferry.txt:{line_of(FERRY, '- parcels')}:   - parcels: 3 crowns",
+    ),
     "a question in German, in which every noun has a capital": (
         "Wie hoch ist die Gebühr für das Schiff im Hafen?",
         f"12\n> book.md:{line_of(BOOK, 'The fee is 12')}: The fee is 12 crowns.",
@@ -138,6 +161,16 @@ WRONG = {
         "What is the fee in TCPServer?",
         f"12\n> book.md:{line_of(BOOK, 'The fee is 12')}: The fee is 12 crowns.",
         "TCPServer",
+    ),
+    "another town at the same place of the sentence": (
+        "What is the flow limit of pump K-64 at Stanwick without a filter?",
+        "671\n> pumps.txt:42: The flow limit of pump K-64 at Stanwell without a filter is 671 litres.",
+        "Stanwick",
+    ),
+    "another constant": (
+        "What is the value of READ_TIMEOUT?",
+        f"30\n> limits.py:{line_of(LIMITS, 'WRITE')}: WRITE_TIMEOUT = 30",
+        "READ_TIMEOUT",
     ),
     "a derived answer about another thing": (
         "Is the limit of K-64 above 500?",
