@@ -96,7 +96,7 @@ def events_page() -> str:
     rows = []
     for kind, made in typed_events.KINDS.items():
         own = [f"`{item.name}: {item.type}`" for item in fields(made) if item.name not in common]
-        about = (inspect.getdoc(made) or "").replace("``", "`").rstrip(".")
+        about = " ".join((inspect.getdoc(made) or "").split()).replace("``", "`").rstrip(".")
         rows.append(f"| `{kind}` | `{made.__name__}` | {about} | {', '.join(own)} |\n")
     return _HEAD + "".join(rows)
 
