@@ -30,6 +30,7 @@ _INSIDE = """
 import sys, time
 from pathlib import Path
 from loop_runner.runs import start as runs
+from loop_runner.runs.context import RunContext
 from loop_runner.task import config
 task = config.read_task(Path(sys.argv[1]))
 for number in range(10):
