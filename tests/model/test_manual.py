@@ -154,6 +154,15 @@ def test_a_run_whose_person_never_answers_ends_unverified_when_its_time_is_up(tm
     assert "the budget of 3 seconds is used up" in ended.stdout
 
 
+def test_a_wait_is_longer_than_the_rounded_time_that_is_left_so_that_the_limit_is_reached(
+    tmp_path: Path,
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(NoReplyError):
+        ask(tmp_path / "box", lambda: None, seconds_left=0.1)
+    assert time.monotonic() - started >= 0.1 + 0.05  # the most that rounding to tenths takes away
+
+
 def test_two_equal_questions_are_two_letters(tmp_path: Path) -> None:
     code = "```repl\nFINAL(' '.join(llm_batch(['how many?', 'how many?'])))\n```"
     task = write_task(

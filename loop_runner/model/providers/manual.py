@@ -26,6 +26,7 @@ from loop_runner.records import Reply, Request, Usage
 from loop_runner.text import fence
 
 END_MARK = "=== end ==="
+_ROUNDED_S = 0.1  # the time left is given in tenths; the limit must be reached when the wait ends
 _STABLE_S = 2.0
 _LOOK_AGAIN_S = 0.5
 _MAX_BYTES = 4 * 1024 * 1024
@@ -92,7 +93,7 @@ class ManualClient:
         letter = self._post(request)
         left = self._setting.seconds_left()
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(None if left is None else left + _ROUNDED_S):
                 text = await self._wait_for(letter.reply)
         except TimeoutError:
             error = NoReplyError(letter, left or 0.0)
