@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from shlex import quote
 
+import yaml
+
 _INSTALL = "python -m pip install loop-runner"
+
+
+def _scalar(command: str) -> str:
+    """A command in YAML: as it is where that is read back unchanged, else as a JSON string."""
+    try:
+        is_plain = yaml.safe_load(f"- run: {command}\n") == [{"run": command}]
+    except yaml.YAMLError:
+        is_plain = False
+    return command if is_plain else json.dumps(command)
 
 
 def github(fleet: Path, shards: int) -> str:
     """A workflow with a matrix of shards. The store must be a repository that the jobs can push to."""
     numbers = ", ".join(str(number) for number in range(shards))
+    name = quote(str(fleet))
+    run = _scalar(f"loop-runner fleet run {name} --shard ${{{{ matrix.shard }}}}/{shards}")
+    results = _scalar(f"loop-runner fleet results {name}")
     return f"""\
 name: fleet
 on: workflow_dispatch
@@ -28,7 +43,7 @@ jobs:
         with:
           python-version: "3.12"
       - run: {_INSTALL}
-      - run: loop-runner fleet run {quote(str(fleet))} --shard ${{{{ matrix.shard }}}}/{shards}
+      - run: {run}
   results:
     needs: shard
     if: always()
@@ -39,19 +54,21 @@ jobs:
         with:
           python-version: "3.12"
       - run: {_INSTALL}
-      - run: loop-runner fleet results {quote(str(fleet))}
+      - run: {results}
 """
 
 
 def gitlab(fleet: Path, shards: int) -> str:
     """A parallel job."""
+    name = quote(str(fleet))
+    run = _scalar(f"loop-runner fleet run {name} --shard $((CI_NODE_INDEX - 1))/$CI_NODE_TOTAL")
     return f"""\
 fleet:
   image: python:3.12
   parallel: {shards}
   script:
     - {_INSTALL}
-    - loop-runner fleet run {quote(str(fleet))} --shard $((CI_NODE_INDEX - 1))/$CI_NODE_TOTAL
+    - {run}
 """
 
 
@@ -69,6 +86,9 @@ loop-runner fleet run {quote(str(fleet))} --shard "$SLURM_ARRAY_TASK_ID/{shards}
 
 def k8s(fleet: Path, shards: int) -> str:
     """An Indexed Job. IMAGE and the volume with the fleet file are for the user to fill in."""
+    name = quote(str(fleet))
+    command = f'loop-runner fleet run {name} --shard "$JOB_COMPLETION_INDEX/{shards}"'
+    args = json.dumps(command) if "'" in command else f"'{command}'"
     return f"""\
 apiVersion: batch/v1
 kind: Job
@@ -87,7 +107,7 @@ spec:
           image: IMAGE
           workingDir: /fleet
           command: [sh, -c]
-          args: ['loop-runner fleet run {quote(str(fleet))} --shard "$JOB_COMPLETION_INDEX/{shards}"']
+          args: [{args}]
           volumeMounts:
             - {{name: fleet, mountPath: /fleet}}
       volumes:

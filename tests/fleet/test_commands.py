@@ -1,10 +1,13 @@
 """``loop-runner fleet``: what a person types, sees and gets."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 
+from loop_runner.fleet import ci
 from tests.fleet.test_worker import make, opened
 from tests.support.commands import loop_runner
 
@@ -100,6 +103,25 @@ def test_an_array_script_runs_every_shard(tmp_path):
     text = fleet(tmp_path, "ci", "slurm", make(tmp_path).name, "--shards", "3")
     assert text.startswith("#!/bin/bash")
     assert "--array=0-2" in text
+
+
+NAMES = ("fleet.yaml", "a b.yaml", "it's.yaml", "a: b #c.yaml", 'say "x".yaml', "é$HOME.yaml")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_for_another_scheduler_runs_the_fleet_whatever_its_name_is(name):
+    path = Path(name)
+    jobs = yaml.safe_load(ci.github(path, 3))["jobs"]
+    (container,) = yaml.safe_load(ci.k8s(path, 3))["spec"]["template"]["spec"]["containers"]
+    lines = [
+        jobs["shard"]["steps"][-1]["run"],
+        *yaml.safe_load(ci.gitlab(path, 3))["fleet"]["script"][-1:],
+        *container["args"],
+        ci.slurm(path, 3).splitlines()[-1],
+    ]
+    assert [shlex.split(line)[:4] for line in lines] == [["loop-runner", "fleet", "run", name]] * 4
+    results = jobs["results"]["steps"][-1]["run"]
+    assert shlex.split(results) == ["loop-runner", "fleet", "results", name]
 
 
 @pytest.mark.parametrize("shard", ["3/3", "-1/3", "1", "a/b", "0/0", "1/2/3", ""])
