@@ -40,7 +40,9 @@ def holder_of(run):
 
 
 def is_running(run):
-    return holder_of(run) is not None
+    """Whether a process holds the run, and has written which one it is."""
+    holder = holder_of(run)
+    return holder is not None and holder.pid > 0
 
 
 def pid_of(run):
