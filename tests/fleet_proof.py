@@ -277,8 +277,8 @@ def proven(
                 machine.start()
             done = disturb(machines, random.Random(seed), time.monotonic() + 60 * minutes)
             _wait(machines)
-            print("disturbed:", ", ".join(f"{count} {how}" for how, count in sorted(done.items())))
-            return list(_claims(provider, fleet, store))
+            faults = ", ".join(f"{count} {how}" for how, count in sorted(done.items()))
+            return [(f"workers were disturbed: {faults}", bool(done)), *_claims(provider, fleet, store)]
     finally:
         for machine in machines:
             machine.kill(with_runs=True)
@@ -317,7 +317,10 @@ def _claims(provider: Provider, fleet: Fleet, store: Store) -> list[tuple[str, b
     counted, billed = provider.sent.total(), sum(state.tokens for state in states.values()) / _TOKENS
     repeated = counted - len(provider.sent)
     return [
-        (f"{len(wanted)} jobs ended: {dict(ended)}, each with the right answer", answers == wanted),
+        (
+            f"{len(wanted)} jobs ended: {dict(ended)}, each with the right answer",
+            answers == wanted and set(ended) == {"verified"},
+        ),
         (
             f"{counted} requests, {len(provider.again)} of them after their reply had been pushed",
             not provider.again,

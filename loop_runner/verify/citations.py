@@ -19,7 +19,7 @@ from loop_runner.verify.bearing import DERIVED_FORM, SEARCHED_FORM, Bearing, bea
 from loop_runner.verify.located import LocatedCitation, Looked
 from loop_runner.verify.one_line import exact_line
 from loop_runner.verify.options import COUNT, FLAG, TEXTS, Keys, Options, one_of
-from loop_runner.verify.question_kind import misfit
+from loop_runner.verify.question_kind import asks_for_text, misfit
 from loop_runner.verify.question_names import unnamed
 from loop_runner.verify.quotes import (
     MAX_ANSWER_CHARS,
@@ -161,7 +161,7 @@ class Citations(BaseVerifier):
             return None
         # The quotes alone, not their whole lines: what a quote leaves out was not shown.
         quotes = [item.citation.quote for item in counted]
-        cited = {item.citation.name for item in counted}
+        cited = {item.citation.name for item in counted} if asks_for_text(submission.prompt) else set()
         return bearing(
             submission.answer, quotes, ignore_case=self.ignore_case, may_derive=self.derived, cited=cited
         )

@@ -1,4 +1,4 @@
-"""Whether a short answer is of the kind that its question asks for: a number, yes or no, a file.
+"""Whether a short answer is of the kind that its question asks for: a number, yes or no, a text's name.
 
 Only questions in English that say so without doubt are judged; for any other, every answer fits.
 """
@@ -16,21 +16,26 @@ _NUMBER_WORDS = (
     "half|third|quarter|dozen|once|twice|no|none|nobody|nothing|never|all|both|any|every|unlimited|infinite"
 )
 _HAS_NUMBER = re.compile(rf"(?i)\d|\b(?:{_NUMBER_WORDS})\b|[\u00bc-\u00be\u2150-\u215f\u221e]")
-_ASKS_NUMBER = re.compile(
-    r"(?i)\bhow many\b|\b(?:which|what) (?:year|port)\b|\bwhat is the (?:number|sum|total) of\b"
-)
-_ASKS_FILE = re.compile(
-    r"(?i)\b(?:which|what) (?:source )?file\b(?! type| format| name ext| size| mode| perm)"
+_ASKS_NUMBER = re.compile(r"(?i)\bhow many\b|\b(?:which|what) year\b|\bwhat is the (?:number|sum|total) of\b")
+_ASKS_FOR_TEXT = re.compile(
+    r"(?i)\b(?:which|what) (?:\w+ )?(?:file|text|document|module|script|page)\b"
+    r"(?! type| format| name ext| size| mode| perm)"
 )
 _ASKS_YES_OR_NO = re.compile(
-    r"(?i)(?:does|do|did|is|are|was|were|can|could|may|must|should|has|have|had|will|would)\s(?!.*\b(?:or|which|what)\b)"
+    r"(?i)(?:does|do|did|is|are|was|were|can|could|may|must|should|has|have|had|will|would)\s"
+    r"(?!there\b|you\b|we\b|anyone\b|anybody\b|someone\b|somebody\b)"
+    r"(?!.*\b(?:or|which|what|who|whose|when|where|why|how)\b)"
 )
 _YES_OR_NO = re.compile(
     r"(?i)\b(?:yes|no|not|true|false|never|always|only|neither|partly|sometimes|unclear|unknown|unless|if)\b"
     r"|\bit depends\b"
     r"|n['\u2019]t\b|\bcannot\b"
 )
-_FILE = re.compile(r"[./\\]|(?i:\bfile\b)")
+
+
+def asks_for_text(question: str) -> bool:
+    """Whether the answer may be the name of a text: "In which file ...?"."""
+    return _ASKS_FOR_TEXT.search(question_in(question)) is not None
 
 
 def misfit(question: str, answer: str) -> str:
@@ -41,6 +46,4 @@ def misfit(question: str, answer: str) -> str:
         return "a number"
     if _ASKS_YES_OR_NO.match(last) and last.endswith("?") and not _YES_OR_NO.search(short):
         return "yes or no"
-    if _ASKS_FILE.search(text) and not _FILE.search(short):
-        return "a file"
     return ""

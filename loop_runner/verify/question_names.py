@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from loop_runner.errors import ConfigError
 from loop_runner.records import Inputs, InputText
@@ -26,12 +27,14 @@ _EVERYWHERE = 0.1  # of the lines; a name that is on more of them distinguishes 
 _IN_MOST_TEXTS, _MANY_TEXTS = 0.05, 20
 _POINTERS = 3
 _MAX_LINE_CHARS = 2000
+_MAX_SUBJECTS = 300  # lines that are looked at for rivals
 _MAX_MATCHES = 5000  # of a name in one text
 
 _TOKEN = re.compile(r"\w+(?:[.\-/:\u2010\u2011]\w+)*")
 _IDENTIFIER = re.compile(r"_|(?<=[a-z0-9])[A-Z]|[A-Z]{2}[a-z]|(?<=\w)\.(?=\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}")
 _NUMBER = re.compile(r"\d{3,}")
+_DECIMAL = re.compile(r"[\d.]+")
 _CODE = re.compile(r"(?=.*[^\W\d_])(?=.*\d)")
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _ARTICLES = frozenset(("", "the", "a", "an", "is", "and", "or"))
@@ -74,7 +77,7 @@ def names_in(question: str) -> list[Name]:
         takes_capitals = _ENGLISH.search(sentence) is not None
         words = _TOKEN.findall(sentence)
         for at, word in enumerate(words):
-            is_identifier = _IDENTIFIER.search(word) is not None
+            is_identifier = _IDENTIFIER.search(word) is not None and not _DECIMAL.fullmatch(word)
             is_capital = takes_capitals and at > 0 and word[0].isupper()
             is_code = _CODE.search(word) or _NUMBER.fullmatch(word) or _ACRONYM.fullmatch(word)
             is_name = is_identifier or is_capital or is_code
@@ -107,15 +110,18 @@ def unnamed(question: str, quoted: Sequence[LocatedCitation], inputs: Inputs) ->
     names = names_in(question)
     if not names or not quoted:
         return Unnamed()
-    if uncited := [name.written for name in names if _is_uncited(name, quoted, inputs)]:
-        return Unnamed(uncited)
+    texts = [name for name in names if any(_is_called(text.name, name) for text in inputs.texts)]
+    if texts and not any(_is_called(item.name, name) for item in quoted for name in texts):
+        return Unnamed([name.written for name in texts])  # other texts may mention them
     around = surroundings.of(quoted, inputs)
     shown = around.words()
     words = frozenset(word.lower() for word in _TOKEN.findall(question_in(question)))
     missing = [
         name
         for name in names
-        if not all(_has(shown, part) for part in name.parts) and _has_rival(name, around, words)
+        if name not in texts
+        and not all(_has(shown, part) for part in name.parts)
+        and _has_rival(name, around, words)
     ]
     return _known_to(inputs, names, missing, shown) if missing else Unnamed()
 
@@ -130,14 +136,8 @@ def _known_to(inputs: Inputs, names: Sequence[Name], missing: Sequence[Name], sh
     return Unnamed([name.written for name in left], known.best(telling)) if left else Unnamed()
 
 
-def _is_uncited(name: Name, quoted: Sequence[LocatedCitation], inputs: Inputs) -> bool:
-    """Whether it is the name of an input that no quotation is from: another text may mention it."""
-    wanted = name.written.lower()
-
-    def is_it(text_name: str) -> bool:
-        return f"/{text_name.lower()}".endswith(f"/{wanted}")
-
-    return any(is_it(text.name) for text in inputs.texts) and not any(is_it(item.name) for item in quoted)
+def _is_called(text: str, name: Name) -> bool:
+    return f"/{text.lower()}".endswith(f"/{name.written.lower()}")
 
 
 # ── rivals ──────────────────────────────────────────────────────────────────────────────────────────
@@ -158,7 +158,7 @@ def _is_mentioned(name: Name, around: Surroundings) -> bool:
 
 
 def _subjects(around: Surroundings) -> Iterator[list[str]]:
-    for line in dict.fromkeys(around.subject):
+    for line in islice(dict.fromkeys(around.subject), _MAX_SUBJECTS):
         if words := _TOKEN.findall(line[:_MAX_LINE_CHARS]):
             yield words
 
@@ -221,7 +221,8 @@ class _Known:
         for part, pattern in self._missing.items():
             if part not in lowered:
                 continue
-            starts = {lowered.rfind("\n", 0, match.start()) + 1 for match in _some(pattern, lowered)}
+            matches = islice(pattern.finditer(lowered), _MAX_MATCHES)
+            starts = {lowered.rfind("\n", 0, match.start()) + 1 for match in matches}
             self._count[part] += len(starts)
             self._texts[part] += bool(starts)
             for start in sorted(starts):
@@ -255,10 +256,3 @@ class _Known:
 def _citation(text: InputText, number: int) -> str:
     line = read(text).split("\n")[number - 1]
     return f"> {text.name}:{number}: {exact_line(line.strip(), 300)}"
-
-
-def _some(pattern: re.Pattern[str], lowered: str) -> Iterator[re.Match[str]]:
-    for count, match in enumerate(pattern.finditer(lowered)):
-        if count >= _MAX_MATCHES:
-            return
-        yield match

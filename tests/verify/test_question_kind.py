@@ -9,13 +9,10 @@ from loop_runner.verify.question_kind import misfit
     ("question", "answer", "kind"),
     [
         ("How many seats does the hall have?", "the hall", "a number"),
-        ("In http.client, which port is used?", "HTTPS_PORT", "a number"),
         ("In what year did she leave?", "in winter", "a number"),
         ("What is the sum of the minutes?", "minutes", "a number"),
         ("Does clause 5 contradict clause 2?", "14 days", "yes or no"),
         ("Read both texts. Is the tenant free to leave?", "the tenant", "yes or no"),
-        ("In which file is QueueEmpty defined?", "QueueEmpty", "a file"),
-        ("Which source file defines it?", "the class", "a file"),
     ],
 )
 def test_an_answer_of_another_kind_does_not_fit(question, answer, kind):
@@ -34,6 +31,12 @@ def test_an_answer_of_another_kind_does_not_fit(question, answer, kind):
         ("Does it end by itself?", "only if notice is given"),
         ("May the tenant leave?", "The tenant may not leave"),
         ("Is it red or green?", "green"),
+        ("Can you tell me the port of the server?", "443"),
+        ("Does anyone know the port?", "443"),
+        ("Do the texts say when it began?", "in 1998"),
+        ("Is there a rule on noise?", "rule 7"),
+        ("Which port did the Amalia leave?", "Hamburg"),
+        ("Which file has the targets?", "Makefile"),
         ("Is there a rule, and which one?", "rule 7"),
         ("In which file is QueueEmpty defined?", "asyncio/queues.py"),
         ("Which file format is used?", "CSV"),

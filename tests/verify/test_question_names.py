@@ -123,6 +123,17 @@ RIGHT = {
         "What is the IATA fee for a parcel?",
         f"3 crowns\n> ferry.txt:{line_of(FERRY, '- parcels')}:   - parcels: 3 crowns",
     ),
+    "one of two texts that the question names": (
+        "Is the fee in book.md or in pumps.txt?",
+        (
+            "book.md\nDerived: only book.md has a fee\n"
+            f"> book.md:{line_of(BOOK, 'The fee is 12')}: The fee is 12 crowns."
+        ),
+    ),
+    "a decimal number that the text writes otherwise": (
+        "Which fee is lower than 12.5 crowns?",
+        f"12\n> book.md:{line_of(BOOK, 'The fee is 12')}: The fee is 12 crowns.",
+    ),
     "a question in German, in which every noun has a capital": (
         "Wie hoch ist die Gebühr für das Schiff im Hafen?",
         f"12\n> book.md:{line_of(BOOK, 'The fee is 12')}: The fee is 12 crowns.",
