@@ -23,7 +23,7 @@ _ASKS_FOR_TEXT = re.compile(
 )
 _ASKS_YES_OR_NO = re.compile(
     r"(?i)(?:does|do|did|is|are|was|were|can|could|may|must|should|has|have|had|will|would)\s"
-    r"(?!there\b|you\b|we\b|anyone\b|anybody\b|someone\b|somebody\b)"
+    r"(?!there\b|you\b|we\b|anyone\b|anybody\b|someone\b)"
     r"(?!.*\b(?:or|which|what|who|whose|when|where|why|how)\b)"
 )
 _YES_OR_NO = re.compile(
